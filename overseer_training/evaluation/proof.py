@@ -1,0 +1,129 @@
+"""Proves the corpus: runs every target of every family in its fixture.
+
+Takes families and a sandbox; gives a `ProofReport`. A family passes when, for each of its bindings, the command ends with
+its stated exit code, leaves something that can be compared, gives what `expect` states, and every alternative does the same.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from overseer_training.data.sources.corpus import Family, fill
+from overseer_training.errors import SandboxError
+from overseer_training.evaluation.compare import compare
+from overseer_training.evaluation.sandbox import Execution, Fixture, Sandbox
+
+NOT_FOUND = re.compile(r": (.+): command not found")
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What running one family showed.
+
+    Attributes:
+        problems: empty when the family passes.
+        missing_program: a program that this machine lacks; the family was not proved here and did not fail.
+        is_executed: False when the command's effect was only noted by an emulated program, or is for another system.
+    """
+
+    family: str
+    problems: tuple[str, ...]
+    missing_program: str = ""
+    is_executed: bool = True
+
+
+def prove(
+    families: Sequence[Family], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int = 2
+) -> list[Proof]:
+    """Run all families; results are in the order of `families`."""
+    fixtures: dict[str, Fixture | str] = {}
+    for name in sorted({family.fixture for family in families}):
+        if name not in scripts:
+            fixtures[name] = f"there is no fixture {name!r}"
+            continue
+        try:
+            fixtures[name] = sandbox.build_fixture(name, *scripts[name])
+        except SandboxError as error:
+            fixtures[name] = str(error)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda family: prove_family(family, fixtures[family.fixture], sandbox), families))
+
+
+def prove_family(family: Family, fixture: Fixture | str, sandbox: Sandbox) -> Proof:
+    """Run one family with each of its bindings."""
+    if isinstance(fixture, str):
+        return Proof(family.name, (fixture,))
+    problems: list[str] = []
+    is_executed = True
+    for number, binding in enumerate(family.slots):
+        command = fill(family.command, binding)
+        execution = sandbox.run(fixture, command)
+        missing = NOT_FOUND.search(execution.stderr)
+        if missing:
+            return Proof(family.name, (), missing_program=missing.group(1), is_executed=False)
+        is_executed &= not execution.calls
+        found = _execution_problems(family, execution, sandbox.run(fixture, ":"))
+        if number == 0:
+            found += [f"output lacks {text!r}" for text in family.expect if text not in execution.stdout]
+        problems += [f"$ {command}: {problem}" for problem in found]
+        if found:
+            continue
+        again = sandbox.run(fixture, command)
+        for other in (family.command, *family.also):
+            other = fill(other, binding)
+            verdict = compare(command, execution, sandbox.run(fixture, other), again)
+            if not verdict.equal:
+                problems.append(f"$ {other}: differs from the command: {verdict.reason}")
+    return Proof(family.name, tuple(problems), is_executed=is_executed)
+
+
+def _execution_problems(family: Family, execution: Execution, untouched: Execution) -> list[str]:
+    last = (execution.stderr.strip().splitlines() or ["no message"])[-1]
+    if execution.timed_out:
+        return ["ran into the time limit"]
+    refused = [call[1] for call in execution.calls if call[0] == "refused"]
+    if refused:
+        return [f"{refused[0]} has no such subcommand"]
+    if execution.exit_code != family.exit_code and not execution.calls:
+        return [f"exit code {execution.exit_code} instead of {family.exit_code}: {last}"]
+    changed = execution.files != untouched.files or execution.processes != untouched.processes
+    if not (execution.stdout.strip() or execution.calls or changed):
+        return ["leaves nothing to compare: no output, no changed file, no call"]
+    return []
+
+
+def main() -> None:
+    """Prove the files named on the command line, or everything."""
+    import pathlib
+    import sys
+    import time
+
+    from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
+    from overseer_training.errors import DataError
+    from overseer_training.evaluation.sandbox import find_sandbox
+
+    started = time.monotonic()
+    try:
+        families = [f for path in sys.argv[1:] for f in load_families(pathlib.Path(path))] or load_families()
+    except DataError as error:
+        sys.exit(str(error))
+    proofs = prove(families, load_fixture_scripts(), find_sandbox())
+    for proof in proofs:
+        for problem in proof.problems:
+            print(f"{proof.family}: {problem}")
+        if proof.missing_program:
+            print(f"{proof.family}: not proved, this machine has no {proof.missing_program}")
+    failed = sum(bool(proof.problems) for proof in proofs)
+    wordings = sum(len(family.wordings) for family in families)
+    print(
+        f"{len(families)} families, {wordings} wordings, {len({f.utility for f in families})} utilities, "
+        f"{sum(p.is_executed for p in proofs)} executed, {failed} failed, {time.monotonic() - started:.0f} s"
+    )
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
