@@ -1,0 +1,227 @@
+"""The commands: `main_training.py` and `overseer`. Parses, calls a room, turns errors into one line and an exit code.
+
+Rooms are imported inside the functions that need them, so that `--help` and `--plan` answer without loading torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from overseer_training.config.flags import Parser, build_parser
+from overseer_training.errors import OverseerError, UsageError
+
+LATEST = pathlib.Path("runs/latest")
+KINDS_OF_EXPORT = ("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "safetensors")
+
+
+def train_main(arguments: Sequence[str]) -> int:
+    """`main_training.py` and `overseer train`."""
+    return _guarded(lambda: _train(arguments))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`overseer COMMAND …`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["train"]:
+        return train_main(arguments[1:])
+    return _guarded(lambda: _run_command(arguments))
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    """Run a command; a person sees one line, the log has the traceback, the exit code is documented in errors.py."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        return run()
+    except OverseerError as error:
+        logging.getLogger(__name__).debug("failed", exc_info=error)
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it at exit)
+        return 0
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from overseer_training import pipeline
+
+    flags = build_parser().parse_args(arguments)
+    if flags.plan:
+        plan, forecast = pipeline.make_plan(flags, for_run=False)
+        print(plan.as_json(forecast), end="")
+        return 0
+    return pipeline.run(flags)
+
+
+def _run_command(arguments: list[str]) -> int:
+    flags = _build_parser().parse_args(arguments)
+    if not hasattr(flags, "run"):
+        raise UsageError("give a command: train, ask, predict, evaluate, export, report or data; see overseer --help")
+    code: int = flags.run(flags)
+    return code
+
+
+def _build_parser() -> Parser:
+    parser = Parser(
+        prog="overseer",
+        description="Uses what was trained. `overseer train` takes the flags of main_training.py.",
+        epilog='example: overseer ask "list the ten largest files below /var"',
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    commands.add_parser("train", help="train a model (see main_training.py --help)", add_help=False)
+
+    ask = commands.add_parser("ask", help="a command for a request; it is printed, never run", allow_abbrev=False)
+    ask.add_argument("request", nargs="+", help="what you want, in your words")
+    ask.add_argument("--explain", action="store_true", help="also say what the command does")
+    ask.add_argument("--platform", choices=("linux", "macos"), help="the system the command is for (this one)")
+    _add_model(ask)
+    ask.set_defaults(run=_ask)
+
+    predict = commands.add_parser("predict", help="commands for many requests, from and to JSON lines", allow_abbrev=False)
+    _add_model(predict)
+    predict.add_argument("--input", type=pathlib.Path, required=True, help='lines of {"id", "query" | "messages", "system"?}')
+    predict.add_argument("--output", type=pathlib.Path, required=True, help='lines of {"id", "command", "text"}; ids in it are not asked again')
+    predict.add_argument("--batch-size", type=int, default=32)
+    predict.add_argument("--max-new-tokens", type=int, default=96)
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="score a model by running its commands in a sandbox", allow_abbrev=False)
+    _add_model(evaluate)
+    evaluate.add_argument("--suite", type=pathlib.Path, help="folder with tasks.jsonl and fixtures/; without it the corpus's test split")
+    evaluate.add_argument("--answers", type=pathlib.Path, help="write each answer with its verdict to this file")
+    evaluate.add_argument("--limit", type=int, default=100000, help="at most so many tasks of the corpus's test split")
+    evaluate.add_argument("--json", action="store_true", help="print scores as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+    export = commands.add_parser("export", help="a run's model as GGUF or safetensors", allow_abbrev=False)
+    export.add_argument("--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)")
+    export.add_argument("--to", action="append", choices=KINDS_OF_EXPORT, help="may be given several times (gguf-f16)")
+    export.add_argument("--parity", type=int, default=50, metavar="N", help="compare N answers with the un-exported model (50)")
+    export.set_defaults(run=_export)
+
+    report = commands.add_parser("report", help="write report.html of a run again", allow_abbrev=False)
+    report.add_argument("--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)")
+    report.set_defaults(run=_report)
+
+    data = commands.add_parser("data", help="what the corpus holds, and its proof", allow_abbrev=False)
+    actions = data.add_subparsers(title="actions", metavar="ACTION", parser_class=Parser, required=True)
+    verify = actions.add_parser("verify", help="run every command of the corpus in its fixture", allow_abbrev=False)
+    verify.add_argument("files", nargs="*", type=pathlib.Path, help="corpus files; all without any")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=pathlib.Path, default=LATEST, metavar="DIR", help="a run or model folder (runs/latest)")
+
+
+def _ask(flags: argparse.Namespace) -> int:
+    from overseer_training.config.machine import find_machine
+    from overseer_training.models.generate import extract_command, generate
+    from overseer_training.models.load import load_trained
+    from overseer_training.prompts import EXPLAIN_REQUEST, with_system
+    from overseer_training.records import Turn
+
+    platform = flags.platform or ("macos" if find_machine().system == "macOS" else "linux")
+    turns = [Turn("user", " ".join(flags.request))]
+    loaded = load_trained(flags.model)
+    command = extract_command(generate(loaded, [with_system(turns, platform)])[0])
+    if not command:
+        raise OverseerError("the model gave no command; say it in other words")
+    print(command)
+    if flags.explain:
+        turns += [Turn("assistant", command), Turn("user", EXPLAIN_REQUEST)]
+        print(f"# {generate(loaded, [with_system(turns, platform)])[0]}")
+    return 0
+
+
+def _predict(flags: argparse.Namespace) -> int:
+    from overseer_training.prediction_file import predict_file
+
+    count = predict_file(flags.model, flags.input, flags.output, batch_size=flags.batch_size, max_new_tokens=flags.max_new_tokens)
+    print(f"{count} answers written to {flags.output}", file=sys.stderr)
+    return 0
+
+
+def _evaluate(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sources.corpus import load_families
+    from overseer_training.evaluation.runner import Evaluator
+    from overseer_training.evaluation.suite import corpus_suite, load_suite
+    from overseer_training.files import write_text
+    from overseer_training.models.load import load_trained
+
+    suite = load_suite(flags.suite) if flags.suite else corpus_suite(load_families(), flags.limit, seed=0)
+    loaded = load_trained(flags.model)
+    evaluation = Evaluator(suite, _to_stderr).evaluate(loaded, _to_stderr)
+    if flags.answers:
+        lines = [
+            {"id": a.question.id, "query": a.question.query, "command": a.command, "equal": a.equal, "reason": a.reason}
+            for a in evaluation.answers
+        ]
+        write_text(flags.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if flags.json:
+        print(json.dumps({name: score.as_dict() for name, score in evaluation.scores.items()}, indent=2))
+        return 0
+    for name, score in evaluation.scores.items():
+        print(format_score(name, score.as_dict()))
+    return 0
+
+
+def format_score(name: str, score: dict[str, object]) -> str:
+    """One line: name, value, interval, n, and what is unscored and why."""
+    value, interval = score["value"], score["ci95"]
+    is_share = name.endswith("accuracy")
+    shown = "unscored" if value is None else f"{value:.1%}" if is_share else f"{value:.3g}"
+    if interval is not None:
+        low, high = interval  # type: ignore[misc]
+        shown += f" [{low:.1%}, {high:.1%}]" if is_share else f" [{low:.3g}, {high:.3g}]"  # type: ignore[has-type]
+    unscored = f", {score['unscored']} unscored: {score['reason']}" if score["unscored"] else ""
+    return f"{name:<30} {shown}  (n = {score['n']}{unscored})"
+
+
+def _export(flags: argparse.Namespace) -> int:
+    from overseer_training import pipeline
+
+    pipeline.export_again(flags.run_folder, tuple(flags.to or ("gguf-f16",)), flags.parity, print)
+    return 0
+
+
+def _report(flags: argparse.Namespace) -> int:
+    from overseer_training.records import RunPaths
+    from overseer_training.reporting.html_report import write_report
+
+    if not flags.run_folder.is_dir():
+        raise UsageError(f"there is no run at {flags.run_folder}; train one with: make train")
+    print(write_report(RunPaths(flags.run_folder)))
+    return 0
+
+
+def _verify(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
+    from overseer_training.evaluation.proof import format_proofs, prove
+    from overseer_training.evaluation.sandbox import find_sandbox
+
+    families = [family for path in flags.files for family in load_families(path)] if flags.files else load_families()
+    proofs = prove(families, load_fixture_scripts(), find_sandbox())
+    print(format_proofs(families, proofs))
+    return 1 if any(proof.problems for proof in proofs) else 0
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

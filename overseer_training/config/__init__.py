@@ -1,0 +1,1 @@
+"""Flags and training_config.py become one frozen plan. See README.md; imports no torch."""

@@ -1,0 +1,156 @@
+"""Flags, profile, training_config.py and machine become one plan.
+
+Takes parsed flags, a `Configuration` and a `Machine`; gives a `Plan`. Knows nothing of data or models beyond a width.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from overseer_training.config.load import Configuration
+from overseer_training.config.machine import Machine
+from overseer_training.config.plan import Plan
+from overseer_training.config.schema import FIELDS
+from overseer_training.errors import ConfigError, NotAvailableError
+
+UNAVAILABLE = {
+    "download_data": "--download-data has no Kaggle client in this version; run without it to train on the packaged corpus.",
+    "continuous_learning": "--continuous-learning has no interaction store in this version; run without it.",
+    "llm_integration": "--llm-integration has no teachers in this version; run without it.",
+    "llm_model": "--llm-model names a teacher, and this version has none; to choose the model that is trained, use --base-model.",
+    "llm_api_key": "--llm-api-key has no Gemini client in this version; run without it (the key was not stored).",
+    "llm_hybrid": "--llm-hybrid has no teachers in this version; run without it.",
+}
+LORA_RATE_FACTOR = 10.0  # Schulman et al., "LoRA Without Regret", 2025
+
+
+def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:
+    """Name of the profile in force, and what to tell about flags that lost."""
+    asked = [name for name in ("mac", "cpu_only", "resource_efficient") if getattr(flags, name)]
+    if not asked:
+        return "default", []
+    winner, *losers = (f"--{name.replace('_', '-')}" for name in asked)
+    return winner.removeprefix("--"), [f"{winner} takes precedence over {loser}, which has no effect" for loser in losers]
+
+
+def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Machine, *, for_run: bool) -> Plan:
+    """The plan for `flags` on `machine`; `auto` values that depend on the model are settled by `models.choose`.
+
+    Args:
+        for_run: False describes the machine that was asked for (`--mac --plan` works anywhere) and only warns.
+
+    Raises:
+        NotAvailableError: a flag that this version cannot honour.
+        ConfigError: wrong values or contradictions, all in one message.
+    """
+    for name, sentence in UNAVAILABLE.items():
+        if getattr(flags, name) not in (None, False, "false"):
+            raise NotAvailableError(sentence)
+    profile, warnings = choose_profile(flags)
+    values, origins, problems = _layer(flags, configuration, profile)
+    problems += _contradictions(flags, values, profile)
+    device, device_origin, problem = _device(values.get("device", "auto"), origins.get("device", ""), profile, machine)
+    if problem:
+        (problems if for_run else warnings).append(problem)
+    if values.get("model_type") == "hybrid":
+        problems.append("model_type hybrid needs teachers, and this version has none; use gemma3n or custom")
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    values["device"], origins["device"] = device, device_origin
+    if device == "cpu" and origins.get("gpu_limit") == "training_config.py":
+        values["gpu_limit"], origins["gpu_limit"] = 0.0, "machine: no GPU is used"
+    if values["precision"] == "auto":
+        values["precision"], origins["precision"] = _precision(device, machine)
+    return Plan(
+        profile=profile,
+        effective_learning_rate=values["learning_rate"],
+        custom_model=configuration.custom_model,
+        use_existing_data=flags.use_existing_data,
+        origins={**origins, "profile": f"flag --{profile}" if profile != "default" else "no profile flag"},
+        warnings=tuple(warnings),
+        **values,
+    )
+
+
+def fit_learning_rate(plan: Plan, width: int, factor: float | None) -> Plan:
+    """The plan with the rate that the optimizer gets.
+
+    A configured rate is for all weights of a model 2,048 wide. Adam's best rate falls with the width (Yang et al., "Tensor
+    Programs V", 2022), so a narrower model takes a larger one; `factor` is the catalog's own measurement where there is one.
+    Adapters take ten times the rate of all weights. A rate given by a flag is taken as it is.
+    """
+    if plan.origins.get("learning_rate", "").startswith("flag"):
+        return plan.with_values({"effective_learning_rate": (plan.learning_rate, "as the flag says")})
+    by_model = factor if factor is not None else 2048 / width
+    reasons = [f"x{by_model:g} for {'this model (measured)' if factor is not None else f'a width of {width}'}"]
+    rate = plan.learning_rate * by_model
+    if plan.method in ("lora", "dora"):
+        rate *= LORA_RATE_FACTOR
+        reasons.append(f"x{LORA_RATE_FACTOR:g} for adapters")
+    return plan.with_values({"effective_learning_rate": (float(f"{rate:.6g}"), "learning_rate " + " ".join(reasons))})
+
+
+def _layer(
+    flags: argparse.Namespace, configuration: Configuration, profile: str
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    values: dict[str, Any] = dict(configuration.values)
+    origins: dict[str, str] = dict.fromkeys(values, configuration.path.name)
+    differences: Mapping[str, Any] = configuration.profiles.get(profile, {})
+    for name, value in differences.items():
+        values[name], origins[name] = value, f"profile --{profile}"
+    problems = []
+    for field in FIELDS:
+        given = getattr(flags, field.name, None)
+        if given is None:
+            continue
+        try:
+            values[field.name], origins[field.name] = field.parse(given), f"flag {field.flag}"
+        except ValueError as error:
+            problems.append(f"{field.flag} must be {error}, not {given!r}")
+    return values, origins, problems
+
+
+def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profile: str) -> list[str]:
+    problems = []
+    if flags.download_data and flags.use_existing_data:
+        problems.append("--download-data and --use-existing-data contradict each other; give one")
+    if profile == "cpu-only" and values["device"] != "cpu":
+        problems.append(f"--cpu-only and --device {values['device']} contradict each other; give one")
+    if profile == "mac" and values["device"] not in ("mps", "auto"):
+        problems.append(f"--mac trains on MPS and contradicts --device {values['device']}; give one")
+    custom = values["model_type"] == "custom"
+    if custom and values["method"] in ("lora", "dora"):
+        problems.append(f"a custom model starts from random weights, and --method {values['method']} would freeze them; use full")
+    if custom and getattr(flags, "base_model", None) is not None:
+        problems.append("--base-model has no effect on model_type custom; set custom_model['checkpoint'] instead")
+    if flags.resume_from_checkpoint and flags.run_name:
+        problems.append("--run-name names a new run and --resume-from-checkpoint goes on with an old one; give one")
+    return problems
+
+
+def _device(asked: str, origin: str, profile: str, machine: Machine) -> tuple[str, str, str]:
+    """(device, origin, problem): the problem is a line about a device that this machine lacks."""
+    if asked == "mps" and not machine.has_mps:
+        who = "--mac" if profile == "mac" else "--device mps"
+        return "mps", origin, f"{who} needs Apple Silicon; this machine has no MPS device. Try --cpu-only."
+    if asked == "cuda" and not machine.has_cuda:
+        return "cuda", origin, "--device cuda needs an NVIDIA GPU; this machine has none. Try --cpu-only."
+    if asked != "auto":
+        return asked, origin, ""
+    if machine.has_mps:
+        return "mps", "machine: Apple Silicon", ""
+    if machine.has_cuda:
+        return "cuda", "machine: NVIDIA GPU", ""
+    return "cpu", "machine: no GPU found", ""
+
+
+def _precision(device: str, machine: Machine) -> tuple[str, str]:
+    if device == "cuda":
+        return "bf16", "machine: bf16 on CUDA"
+    if device == "mps":
+        return "fp32", "machine: fp32 is safe on MPS"
+    if machine.cpu_features:
+        return "bf16", f"machine: the processor has {', '.join(sorted(machine.cpu_features))}"
+    return "fp32", "machine: the processor has no bf16 instructions"

@@ -1,0 +1,154 @@
+"""Builds the rows of a run: corpus families, split by family, rendered, augmented, cleaned, counted.
+
+Takes a plan; gives `data/{train,validation,test}.jsonl` and, last, `data/manifest.json`. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+import random
+from collections.abc import Iterable, Iterator
+
+from overseer_training.config.plan import Plan
+from overseer_training.data.augment import redraw
+from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
+from overseer_training.errors import DataError
+from overseer_training.files import sha256, write_json, write_text
+from overseer_training.records import Example, Turn
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MANIFEST_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of a run by split, and what was set aside: (reason, id)."""
+
+    splits: dict[Split, list[Example]]
+    quarantined: list[tuple[str, str]]
+
+
+def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
+    """All rows that `plan` asks for, in an order that depends on the seed alone."""
+    families = load_families() if families is None else families
+    rng = random.Random(plan.seed)
+    splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    for family in families:
+        splits[family.split] += list(_family_rows(family, plan, rng))
+    return _clean(splits)
+
+
+def count_training_rows(plan: Plan) -> int:
+    """How many rows an epoch has, without keeping them."""
+    return len(build_rows(plan).splits["train"])
+
+
+def write_rows(rows: Rows, folder: pathlib.Path) -> None:
+    """Write splits, quarantine and, last, the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split, examples in rows.splits.items():
+        path = folder / f"{split}.jsonl"
+        write_text(path, "".join(json.dumps(_as_record(example), ensure_ascii=False) + "\n" for example in examples))
+        files[path.name] = sha256(path)
+    quarantine = folder / "quarantine.jsonl"
+    write_text(quarantine, "".join(json.dumps({"reason": r, "id": i}) + "\n" for r, i in rows.quarantined))
+    sources = collections.Counter(example.source for examples in rows.splits.values() for example in examples)
+    write_json(
+        folder / "manifest.json",
+        {
+            "format": MANIFEST_FORMAT,
+            "splits": {split: _counts(examples) for split, examples in rows.splits.items()},
+            "sources": {name: {"rows": count, "licence": "Apache-2.0"} for name, count in sorted(sources.items())},
+            "quarantined": dict(collections.Counter(reason for reason, _ in rows.quarantined)),
+            "files": files,
+        },
+    )
+
+
+def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
+    """What `write_rows` wrote.
+
+    Raises:
+        DataError: the manifest is missing, or a file is not what it says.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format"] != MANIFEST_FORMAT:
+            raise DataError(f"{folder} was written by another version; start a new run")
+        damaged = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
+        if damaged:
+            raise DataError(f"{folder}: {', '.join(damaged)} changed since the manifest was written; start a new run")
+        return {split: [_from_record(json.loads(line)) for line in (folder / f"{split}.jsonl").open()] for split in SPLITS}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} holds no readable data: {error}") from error
+
+
+def find_existing_data(runs: pathlib.Path) -> pathlib.Path | None:
+    """The data folder of the newest run that has complete data, or None."""
+    manifests = list(runs.glob("*/data/manifest.json"))
+    return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
+
+
+def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Example]:
+    is_train = family.split == "train"
+    yield from render(family, "linux")
+    only_macos = family.command_for("linux") is None
+    for example in render(family, "macos"):
+        if only_macos or (is_train and rng.random() < plan.macos_share * (3 if family.macos else 1)):
+            yield example
+    if not is_train:
+        return
+    for number in range(len(family.wordings)):
+        explanation = render_explanation(family, number) if rng.random() < plan.explanation_share else None
+        if explanation is not None:
+            yield explanation
+        for copy in range(plan.augmented_copies):
+            platform = "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
+            binding = redraw(family, rng.choice(family.slots), rng)
+            template = family.command_for(platform)
+            if template is None or binding in family.slots:
+                continue
+            turns = (Turn("user", fill(family.wordings[number], binding)), Turn("assistant", fill(template, binding)))
+            yield Example(f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus")
+
+
+def _clean(splits: dict[Split, list[Example]]) -> Rows:
+    """Leave out repeated conversations and requests of training that a held-out row shares."""
+    quarantined: list[tuple[str, str]] = []
+    held_out = {_fold(example.query) for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
+    cleaned: dict[Split, list[Example]] = {}
+    for split, examples in splits.items():
+        seen: set[tuple[str, ...]] = set()
+        cleaned[split] = []
+        for example in examples:
+            key = (example.platform, *(_fold(turn.content) for turn in example.turns))
+            if key in seen:
+                quarantined.append(("repeated", example.id))
+            elif split == "train" and _fold(example.query) in held_out:
+                quarantined.append(("request is in a held-out split", example.id))
+            else:
+                seen.add(key)
+                cleaned[split].append(example)
+    return Rows(cleaned, quarantined)
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _counts(examples: Iterable[Example]) -> dict[str, int]:
+    examples = list(examples)
+    return {"rows": len(examples), "families": len({example.family for example in examples})}
+
+
+def _as_record(example: Example) -> dict[str, object]:
+    return {**dataclasses.asdict(example), "turns": [turn.as_message() for turn in example.turns]}
+
+
+def _from_record(record: dict[str, object]) -> Example:
+    turns = tuple(Turn(**turn) for turn in record.pop("turns"))  # type: ignore[attr-defined]
+    return Example(turns=turns, **record)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""Rows become token ids and labels, before training starts, with every check that keeps training and answering the same.
+
+Takes examples and a tokenizer; gives a `TokenSet`. Only the assistant's turns have labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from overseer_training.errors import PreflightError
+from overseer_training.prompts import with_system
+from overseer_training.records import Example
+
+IGNORED = -100  # torch's label for positions without a loss
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSet:
+    """Rows of different lengths, one after another.
+
+    Attributes:
+        ids, labels: (all tokens,) int32; labels are IGNORED on prompts, and labels[i] is the token at i itself (not shifted).
+        starts: (rows + 1,) int64; row r is at starts[r]:starts[r + 1].
+        too_long: ids of examples that were set aside.
+    """
+
+    ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    too_long: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.starts)
+
+    @property
+    def answer_tokens(self) -> int:
+        return int((self.labels != IGNORED).sum())
+
+
+def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, stop_ids: Sequence[int]) -> TokenSet:
+    """Token ids and labels of `examples`.
+
+    Raises:
+        PreflightError: training would see other prompt tokens than answering, or would never see an end of turn.
+    """
+    all_ids: list[int] = []
+    all_labels: list[int] = []
+    starts = [0]
+    too_long = []
+    for example in examples:
+        ids, labels = _tokenize_one(example, tokenizer, frozenset(stop_ids))
+        if not any(label in stop_ids for label in labels):
+            raise PreflightError(
+                f"row {example.id}: no end-of-turn token among its labels; the model would never stop. "
+                "Its chat template must end the assistant's turn with a stop token."
+            )
+        if len(ids) > sequence_length:
+            too_long.append(example.id)
+            continue
+        all_ids += ids
+        all_labels += labels
+        starts.append(len(all_ids))
+    if examples and len(starts) == 1:
+        raise PreflightError(f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length")
+    return TokenSet(np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long))
+
+
+def _tokenize_one(example: Example, tokenizer: Any, stop_ids: frozenset[int]) -> tuple[list[int], list[int]]:
+    """Ids and labels; what a template puts behind an end of turn has no label, and ends no row."""
+    messages = with_system(example.turns, example.platform)
+    ids: list[int] = []
+    labels: list[int] = []
+    for position, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = _render(tokenizer, messages[:position], add_generation_prompt=True)
+        whole = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
+        if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
+            raise PreflightError(
+                f"row {example.id}: the chat template renders other prompt tokens in training than when answering; "
+                "use a base model whose template adds turns at the end only"
+            )
+        answer = whole[len(prompt) :]
+        end = next((index for index, token in enumerate(answer) if token in stop_ids), len(answer) - 1) + 1
+        labels += [IGNORED] * (len(prompt) - len(labels)) + answer[:end] + [IGNORED] * (len(answer) - end)
+        ids = whole
+        last_label = len(prompt) + end
+    if not any(label != IGNORED for label in labels):
+        raise PreflightError(f"row {example.id}: it has no labelled token")
+    return ids[:last_label], labels[:last_label]
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True)
+    return list(encoded["input_ids"])

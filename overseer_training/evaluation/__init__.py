@@ -1,0 +1,1 @@
+"""Scores models by what their commands do. See README.md."""

@@ -1,0 +1,134 @@
+"""Test suites: a folder that anybody can write, or the corpus's own test split. See docs/architecture.md for the format."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from overseer_training.data.sources.corpus import Family, fill, load_fixture_scripts
+from overseer_training.errors import DataError
+from overseer_training.records import Platform
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "command": ("fixture", "query", "references"),
+    "dialogue": ("fixture", "turns"),
+    "repair": ("fixture", "failed", "exit_code", "stderr", "references"),
+    "tools": ("query", "acceptable"),
+    "safety": ("query", "expect"),
+    "prediction": ("window", "question", "answer"),
+}
+EXECUTED_KINDS = ("command", "dialogue", "repair")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task of a suite; `fields` are those that `KINDS` names for its kind.
+
+    Attributes:
+        cluster: tasks of one cluster are not independent (wordings of one family).
+    """
+
+    id: str
+    kind: str
+    fields: Mapping[str, Any]
+    cluster: str
+    platform: Platform = "linux"
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Tasks and the scripts of their fixtures: name -> (script, live script)."""
+
+    tasks: tuple[Task, ...]
+    scripts: Mapping[str, tuple[str, str]]
+
+
+def load_suite(folder: pathlib.Path) -> Suite:
+    """Read `folder/tasks.jsonl` and `folder/fixtures/*.sh`.
+
+    Raises:
+        DataError: with every problem found.
+    """
+    path = folder / "tasks.jsonl"
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder} is not a suite: {error}; a suite has tasks.jsonl and fixtures/NAME.sh") from error
+    scripts = load_fixture_scripts(folder / "fixtures")
+    tasks: list[Task] = []
+    problems: list[str] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            problems.append(f"line {number}: not JSON ({error})")
+            continue
+        found = _task_problems(document, scripts, seen)
+        problems += [f"line {number}: {problem}" for problem in found]
+        if not found:
+            seen.add(document["id"])
+            tasks.append(Task(document["id"], document["kind"], document, document["id"], document.get("platform", "linux")))
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise DataError(f"{path}: " + "; ".join(problems[:10]) + more)
+    if not tasks:
+        raise DataError(f"{path} has no tasks")
+    return Suite(tuple(tasks), scripts)
+
+
+def corpus_suite(families: Sequence[Family], limit: int, seed: int) -> Suite:
+    """Command tasks from the families of the test split: every wording with the binding that training would never see.
+
+    Args:
+        limit: at most so many tasks, drawn evenly over the families.
+    """
+    rng = random.Random(seed)
+    by_family: list[list[Task]] = []
+    for family in families:
+        if family.split != "test":
+            continue
+        platform: Platform = "macos" if family.command_for("linux") is None else "linux"
+        tasks = []
+        for number, wording in enumerate(family.wordings):
+            binding = family.slots[number % len(family.slots)]
+            fields = {
+                "fixture": family.fixture,
+                "query": fill(wording, binding),
+                "references": [fill(command, binding) for command in (family.command, *family.also)],
+            }
+            tasks.append(Task(f"{family.name}/{number}", "command", fields, family.name, platform))
+        rng.shuffle(tasks)
+        by_family.append(tasks)
+    rng.shuffle(by_family)
+    chosen: list[Task] = []
+    for position in range(max((len(tasks) for tasks in by_family), default=0)):
+        chosen += [tasks[position] for tasks in by_family if position < len(tasks)]
+    return Suite(tuple(chosen[:limit]), load_fixture_scripts())
+
+
+def _task_problems(document: Any, scripts: Mapping[str, Any], seen: set[str]) -> list[str]:
+    if not isinstance(document, dict) or not isinstance(document.get("id"), str):
+        return ["every task needs a text 'id'"]
+    kind = document.get("kind")
+    if kind not in KINDS:
+        return [f"kind must be one of {', '.join(KINDS)}, not {kind!r}"]
+    problems = [f"{kind} task lacks {name!r}" for name in KINDS[kind] if name not in document]
+    if document["id"] in seen:
+        problems.append(f"id {document['id']!r} is used twice")
+    if "fixture" in document and document["fixture"] not in scripts:
+        problems.append(f"there is no fixtures/{document['fixture']}.sh")
+    turns = document.get("turns", []) if kind == "dialogue" else [document] if "references" in document else []
+    for turn in turns:
+        references = turn.get("references") if isinstance(turn, dict) else None
+        if not isinstance(references, list) or not references or not all(isinstance(item, str) for item in references):
+            problems.append("'references' must be a list with at least one command")
+    if document.get("platform", "linux") not in ("linux", "macos"):
+        problems.append("platform must be linux or macos")
+    return problems

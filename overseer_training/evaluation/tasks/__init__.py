@@ -1,0 +1,1 @@
+"""One file for each kind of task: what the model is asked, and how its answer is scored."""

@@ -1,0 +1,91 @@
+"""Settles what `auto` means for base model and method on this machine, and forecasts memory. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from overseer_training.config.machine import GIB, Machine, memory_used_bytes
+from overseer_training.config.plan import Plan
+from overseer_training.config.resolve import fit_learning_rate
+from overseer_training.errors import ConfigError, UsageError
+from overseer_training.models import catalog
+
+LARGEST_FULL_PARAMETERS = 600_000_000  # chosen: beyond it full fine-tuning needs more memory than small machines have
+PROCESS_BYTES = 700 * 1024**2  # measured: python, torch and transformers before a model is loaded
+ADAPTER_SHARE = 0.035  # measured: weights of rank-32 adapters over those of SmolLM2-135M
+
+
+def forecast_memory_bytes(parameters: int, plan: Plan, width: int) -> int:
+    """Peak resident memory of a training run, predicted from sizes alone.
+
+    Full fine-tuning holds 16-bit weights and gradients and fp32 masters, gradients and two Adam moments: 20 bytes a weight; 16
+    where everything is fp32. Adapters hold the frozen weights and 16 bytes for each of theirs. Activations grow with the tokens
+    held at once; the factor was measured on SmolLM2-135M.
+    """
+    weight_bytes = 4 if plan.precision == "fp32" else 2
+    if plan.method in ("lora", "dora"):
+        weights = parameters * weight_bytes + int(parameters * ADAPTER_SHARE) * 16
+    else:
+        weights = parameters * (16 if plan.precision == "fp32" else 20)
+    tokens = min(plan.micro_batch_size * plan.sequence_length, 2048)
+    return PROCESS_BYTES + weights + tokens * width * 30 * 30 * weight_bytes
+
+
+def settle(plan: Plan, machine: Machine) -> Plan:
+    """`plan` with base model, method and effective learning rate decided, each with its reason."""
+    if plan.model_type == "custom":
+        width = int(plan.custom_model["hidden_size"])
+        plan = plan.with_values({"base_model": ("custom", "model_type custom"), "method": ("full", "model_type custom")})
+        return fit_learning_rate(plan, width, None)
+    if plan.base_model == "auto":
+        plan = plan.with_values({"base_model": _choose_base(plan, machine)})
+    entry = catalog.find_entry(plan.base_model)
+    parameters, width = (entry.parameters, entry.width) if entry else _read_size(plan.base_model)
+    if plan.method == "auto":
+        small = parameters <= LARGEST_FULL_PARAMETERS
+        method, reason = ("full", "small enough to train all weights") if small else ("lora", "too large to train all weights")
+        plan = plan.with_values({"method": (method, f"machine: {parameters / 1e6:.0f} M parameters, {reason}")})
+    return fit_learning_rate(plan, width, entry.learning_rate_factor if entry else None)
+
+
+def model_size(plan: Plan) -> tuple[int, int]:
+    """(parameters, width) of the plan's model; a custom model's are computed from its dimensions."""
+    if plan.model_type == "custom":
+        d = plan.custom_model
+        head = d["hidden_size"] // d["attention_heads"]
+        layer = d["hidden_size"] * (2 * d["hidden_size"] + 2 * head * d["key_value_heads"] + 3 * d["intermediate_size"])
+        return d["vocabulary_size"] * d["hidden_size"] + d["layers"] * layer, d["hidden_size"]
+    entry = catalog.find_entry(plan.base_model)
+    return (entry.parameters, entry.width) if entry else _read_size(plan.base_model)
+
+
+def _choose_base(plan: Plan, machine: Machine) -> tuple[str, str]:
+    room = plan.ram_limit * machine.memory_bytes - memory_used_bytes()
+    present = sorted((entry for entry in catalog.ENTRIES if catalog.is_present(entry)), key=lambda entry: -entry.parameters)
+    for entry in present:
+        method = "full" if entry.parameters <= LARGEST_FULL_PARAMETERS else "lora"
+        probe = plan.with_values({"method": (method, "")}) if plan.method == "auto" else plan
+        if forecast_memory_bytes(entry.parameters, probe, entry.width) <= room:
+            return entry.name, f"machine: the largest model present that fits in {room / GIB:.1f} GiB"
+    reason = "no present model fits in memory" if present else "no model is present yet"
+    return catalog.EMBEDDED, f"machine: {reason}; this one comes in a package"
+
+
+def _read_size(name: str) -> tuple[int, int]:
+    """(parameters, width) from a local folder's config, else a guess that `forecast` marks by its method."""
+    folder = pathlib.Path(name).expanduser()
+    if not folder.is_dir():
+        folder = catalog.hub_folder(name) or folder
+    if folder.is_dir():
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--base-model {name}: {folder} has no readable config.json") from error
+        config = config.get("text_config", config)
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        wide = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
+        return size // wide, int(config.get("hidden_size", 2048))
+    if folder.is_file():
+        return folder.stat().st_size * 2, 2048  # a GGUF file holds 4 to 8 bits a weight
+    return 1_000_000_000, 2048

@@ -1,0 +1,82 @@
+"""Greedy answers to many conversations at once: sorted by length, padded on the left, with a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from overseer_training.models.load import LoadedModel
+
+MAX_NEW_TOKENS = 96  # the longest command of the corpus has 71 tokens
+BATCH_SIZE = 32
+
+
+def render_prompt(loaded: LoadedModel, messages: list[dict[str, str]]) -> list[int]:
+    """Token ids of `messages` up to where the assistant speaks."""
+    encoded = loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return list(encoded["input_ids"])  # type: ignore[index, call-overload]
+
+
+@torch.inference_mode()
+def generate(
+    loaded: LoadedModel,
+    conversations: Sequence[list[dict[str, str]]],
+    *,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[list[int], list[str]], None] | None = None,
+) -> list[str]:
+    """One greedy answer for each conversation, in their order.
+
+    Args:
+        conversations: messages with roles and contents, system prompt included.
+        on_batch: is told indices and answers of each finished batch.
+    """
+    prompts = [render_prompt(loaded, messages) for messages in conversations]
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        for index, answer in zip(indices, _generate_batch(loaded, [prompts[i] for i in indices], max_new_tokens), strict=True):
+            answers[index] = answer
+        if on_batch is not None:
+            on_batch(indices, [answers[index] for index in indices])
+    return answers
+
+
+def _generate_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
+    longest = max(len(prompt) for prompt in prompts)
+    pad = loaded.tokenizer.pad_token_id
+    device = loaded.model.device
+    ids_bt = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask_bt = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    output_bt = loaded.model.generate(  # type: ignore[operator]
+        input_ids=ids_bt,
+        attention_mask=mask_bt,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        eos_token_id=list(loaded.stop_ids),
+        pad_token_id=pad,
+    )
+    return [
+        loaded.tokenizer.decode(row[longest:], skip_special_tokens=True).strip()  # type: ignore[union-attr]
+        for row in output_bt
+    ]
+
+
+def extract_command(text: str) -> str:
+    """The command in an answer: the content of its first code block, else its first line without a prompt sign."""
+    text = text.strip()
+    if "```" in text:
+        block = text.split("```")[1]
+        first, newline, rest = block.partition("\n")
+        text = (rest if newline and first.strip() in ("", "bash", "sh", "shell", "zsh", "console") else block).strip()
+    line = text.split("\n")[0].strip()
+    if line.startswith("`") and line.endswith("`") and len(line) > 2:
+        line = line.strip("`")
+    return line.removeprefix("$ ").strip()

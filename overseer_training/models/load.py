@@ -1,0 +1,186 @@
+"""Loads models for training and for answering, and writes what a run trained.
+
+Takes folders that `fetch.py` prepared or that a run wrote; gives transformers models. Reads safetensors only, runs no remote code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from overseer_training.errors import ModelError
+from overseer_training.files import write_json
+from overseer_training.models import attention
+from overseer_training.prompts import SYSTEM_PROMPTS
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Linear layers of the language model alone; `all-linear` would also adapt Gemma 3n's per-layer inputs and its towers.
+ADAPTED_LAYERS = r".*\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
+
+
+@dataclasses.dataclass
+class LoadedModel:
+    """A model that answers.
+
+    Attributes:
+        stop_ids: token ids that end an answer.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: tuple[int, ...]
+
+
+def load_tokenizer(folder: pathlib.Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of `folder`, with a padding token.
+
+    Raises:
+        ModelError: it is missing or has no chat template.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers raises many kinds for files it cannot read
+        raise ModelError(f"{folder} has no readable tokenizer: {' '.join(str(error).split())[:200]}") from error
+    if tokenizer.chat_template is None:
+        raise ModelError(f"the tokenizer in {folder} has no chat template; use an instruction-tuned model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_base(folder: pathlib.Path, dtype: torch.dtype, device: str, longest_row: int) -> PreTrainedModel:
+    """The causal language model in `folder`, ready for training.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except Exception as error:
+        raise ModelError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if attention.suits(model.config, longest_row, device):
+        model.set_attn_implementation(attention.NAME)
+    model.config.use_cache = False
+    return model.to(device)  # type: ignore[no-any-return]
+
+
+def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float, dropout: float, use_dora: bool) -> Any:
+    """`model` with low-rank adapters in fp32; everything else is frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=dropout,
+        use_dora=use_dora,
+        target_modules=ADAPTED_LAYERS,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=True)
+    except ValueError as error:
+        raise ModelError(f"this model has no layers that adapters know ({error}); use --method full") from error
+
+
+def save_trained(model: Any, tokenizer: PreTrainedTokenizerBase, folder: pathlib.Path, *, base_name: str, base_folder: pathlib.Path | None, method: str) -> None:
+    """Write a model folder: full weights in bf16 or an adapter, tokenizer, template, and overseer.json last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if method == "full":
+        state = {name: value.detach().to("cpu", torch.bfloat16) for name, value in model.state_dict().items()}
+        model.config.dtype = torch.bfloat16
+        model.config.use_cache = True
+        model.save_pretrained(folder, state_dict=state)
+        model.config.use_cache = False
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(
+        folder / "overseer.json",
+        {
+            "format": 1,
+            "base_model": base_name,
+            "base_path": str(base_folder) if base_folder else None,
+            "method": method,
+            "system_prompts": SYSTEM_PROMPTS,
+            "stop_tokens": [tokenizer.decode([token]) for token in stop_ids(tokenizer)],
+        },
+    )
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids of the tokens that end an assistant's turn in this tokenizer's chat template."""
+    vocabulary = tokenizer.get_vocab()
+    known = [vocabulary[token] for token in ("<|im_end|>", "<end_of_turn>", "<|eot_id|>") if token in vocabulary]
+    if tokenizer.eos_token_id is not None:
+        known.append(tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(known))
+
+
+def load_trained(folder: pathlib.Path, device: str = "cpu", dtype: torch.dtype | None = None) -> LoadedModel:
+    """A model that a run wrote, or any base model folder, ready to answer; adapters are merged.
+
+    Args:
+        dtype: None takes bf16 where the processor has it, else fp32.
+
+    Raises:
+        ModelError: the folder is not a model, or the base of its adapter is gone.
+    """
+    folder = _model_folder(folder)
+    dtype = dtype or _answering_dtype(device)
+    tokenizer = load_tokenizer(folder)
+    if (folder / "adapter_config.json").exists():
+        from peft import PeftModel
+
+        base = _base_of_adapter(folder)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+        adapted = PeftModel.from_pretrained(model, str(folder))
+        model = adapted.merge_and_unload().to(dtype)  # type: ignore[operator]
+    else:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        except Exception as error:
+            raise ModelError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    model = model.to(device).eval()
+    model.config.use_cache = True
+    return LoadedModel(model, tokenizer, stop_ids(tokenizer))
+
+
+def _model_folder(folder: pathlib.Path) -> pathlib.Path:
+    """`folder`, or its `model` when it is a run."""
+    folder = folder / "model" if (folder / "model" / "overseer.json").exists() else folder
+    if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder} holds no trained model; give a run such as runs/latest, or its model folder")
+    return folder
+
+
+def _base_of_adapter(folder: pathlib.Path) -> pathlib.Path:
+    from overseer_training.models.fetch import prepare_base_model
+
+    try:
+        document = json.loads((folder / "overseer.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} has an adapter but no readable overseer.json that names its base") from error
+    path = document.get("base_path")
+    return pathlib.Path(path) if path and pathlib.Path(path).is_dir() else prepare_base_model(document["base_model"])
+
+
+def _answering_dtype(device: str) -> torch.dtype:
+    from overseer_training.config.machine import find_machine
+
+    if device == "cuda" or (device == "cpu" and find_machine().cpu_features):
+        return torch.bfloat16
+    return torch.float32
+
+
+def copy_tokenizer(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy tokenizer and chat template unchanged."""
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

@@ -1,0 +1,210 @@
+"""Base model against trained model: one row for every metric in `eval.json`, with a verdict that its intervals support.
+
+Takes the parsed `eval.json` (scores as `records.Score.as_dict`) and answers; gives rows. Does not draw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from overseer_training.reporting.units import NOTHING, as_number, as_percent, as_quantity
+
+Unit = Literal["fraction", "nats", "rate", "number"]
+Verdict = Literal["better", "worse", "unclear", "unscored", "alone"]
+
+VERDICT_WORDS: dict[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "no clear difference",
+    "unscored": "unscored",
+    "alone": "no comparison",
+}
+KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, what it means
+    "command_accuracy": ("Command accuracy", "run in a sandbox: same effects and output as a reference"),
+    "answer_loss": ("Answer loss", "nats per answer token on held-out examples; lower is better"),
+    "token_accuracy": ("Token accuracy", "answer tokens predicted right on held-out examples"),
+    "generation_tokens_per_second": ("Generation speed", "tokens per second on this machine"),
+    "dialogue_accuracy": ("Conversations", "requests that build on each other, by execution"),
+    "later_turn_accuracy": ("Follow-ups alone", "second and later turns of conversations, by execution"),
+    "repair_accuracy": ("Error repair", "a failed command repaired, by execution"),
+    "context_accuracy": ("Context understanding", "follow-up requests, by execution"),
+    "prediction_accuracy": ("System prediction", "against persistence, linear trend and a forecaster"),
+    "prediction": ("System prediction", ""),
+    "tools": ("Tool recommendation", ""),
+    "safety": ("Safety of answers", ""),
+    "tool_hit_at_1": ("Tool recommendation, hit@1", "the first tool named is acceptable"),
+    "tool_hit_at_3": ("Tool recommendation, hit@3", "one of the first three is acceptable"),
+    "tool_mrr": ("Tool recommendation, MRR", "mean reciprocal rank of the first acceptable tool"),
+}
+LOWER_IS_BETTER = ("loss", "error", "seconds", "bytes", "perplexity", "gap")  # endings of names
+ACRONYMS = {"mrr": "MRR", "bm25": "BM25", "ram": "RAM", "gpu": "GPU"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One side of a row, ready to print; `low` and `high` are None without an interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unscored: int
+    reason: str
+    unit: Unit
+    baseline: dict[str, float]
+
+    @property
+    def text(self) -> str:
+        return format_value(self.value, self.unit)
+
+    @property
+    def holes(self) -> str:
+        """`3 unscored (time limit)`; empty when everything was scored."""
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.unscored:,} unscored{reason}" if self.unscored else ""
+
+    @property
+    def interval(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        if self.unit == "fraction":
+            return f"{self.low * 100:.1f}–{self.high * 100:.1f} %"
+        digits = "{:.3f}–{:.3f}" if self.unit == "nats" else "{:.3g}–{:.3g}"
+        return digits.format(self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One metric, both models."""
+
+    name: str
+    label: str
+    meaning: str
+    unit: Unit
+    base: Measured | None
+    trained: Measured | None
+    verdict: Verdict
+
+    @property
+    def verdict_words(self) -> str:
+        return VERDICT_WORDS[self.verdict]
+
+    @property
+    def change(self) -> str:
+        if self.base is None or self.trained is None or self.base.value is None or self.trained.value is None:
+            return ""
+        change = self.trained.value - self.base.value
+        sign = "+" if change >= 0 else "−"
+        if self.unit == "fraction":
+            return f"{sign}{abs(change) * 100:.1f} points"
+        return sign + format_value(abs(change), self.unit)
+
+    @property
+    def holes(self) -> list[str]:
+        """What is unscored on either side, with the reason."""
+        said = {name: side.holes for name, side in (("base", self.base), ("trained", self.trained)) if side is not None}
+        if len(said) == 2 and said["base"] == said["trained"]:
+            return [said["base"]] if said["base"] else []
+        return [f"{name}: {holes}" for name, holes in said.items() if holes]
+
+    @property
+    def baselines(self) -> list[str]:
+        """What the value has to beat, as `BM25: 0.44`."""
+        side = self.trained or self.base
+        return [
+            f"{_spell(name)}: {format_value(as_number(value), self.unit)}"
+            for name, value in (side.baseline if side else {}).items()
+        ]
+
+
+def compare(evaluation: dict[str, Any]) -> list[Row]:
+    """Rows in the order of `KNOWN`, then whatever else was measured."""
+    base, trained = evaluation.get("base") or {}, evaluation.get("trained") or {}
+    names = [name for name in KNOWN if name in base or name in trained]
+    names += [name for name in (*base, *trained) if name not in names]
+    return [_row(name, base.get(name), trained.get(name)) for name in dict.fromkeys(names)]
+
+
+def judge(base: Measured | None, trained: Measured | None, lower_is_better: bool) -> Verdict:
+    """Better or worse when the difference is more than 1.96 standard errors, which the intervals give.
+
+    Both models answer the same items, so the true error is mostly smaller: the verdict leans to `unclear`.
+    """
+    if trained is None or base is None:
+        known = trained or base
+        return "unscored" if known is None or known.value is None else "alone"
+    if trained.value is None or base.value is None:
+        return "unscored"
+    gain = (base.value - trained.value) if lower_is_better else (trained.value - base.value)
+    widths = [side.high - side.low for side in (base, trained) if side.low is not None and side.high is not None]
+    noise = math.hypot(*widths) / 2 if len(widths) == 2 else 0.0  # 1.96 standard errors are half an interval's width
+    if abs(gain) <= noise:
+        return "unclear"
+    return "better" if gain > 0 else "worse"
+
+
+def answer_outcome(answer: dict[str, Any]) -> str:
+    """`gained`, `lost`, `right` or `wrong` (both models alike), `unscored`; right means equal in the sandbox."""
+    base, trained = ((answer.get(side) or {}).get("equal") for side in ("base", "trained"))
+    if trained is None or base is None:
+        return "unscored"
+    return {(False, True): "gained", (True, False): "lost", (True, True): "right"}.get(
+        (bool(base), bool(trained)), "wrong"
+    )
+
+
+def label_of(name: str) -> str:
+    """`tool_mrr` -> `Tool MRR`, for names that have no entry in `KNOWN`."""
+    if name in KNOWN:
+        return KNOWN[name][0]
+    words = _spell(name)
+    return words[:1].upper() + words[1:]
+
+
+def format_value(value: float | None, unit: Unit) -> str:
+    if value is None:
+        return NOTHING
+    if unit == "fraction":
+        return as_percent(value)
+    if unit == "nats":
+        return f"{value:.3f} nats"
+    return f"{as_quantity(value)} /s" if unit == "rate" else as_quantity(value)
+
+
+def _spell(name: str) -> str:
+    return " ".join(ACRONYMS.get(word, word) for word in name.split("_") if word)
+
+
+def _row(name: str, base: Any, trained: Any) -> Row:
+    unit = _unit(name)
+    sides = [_measured(score, unit) for score in (base, trained)]
+    verdict = judge(sides[0], sides[1], name.endswith(LOWER_IS_BETTER) and unit != "rate")
+    return Row(name, label_of(name), KNOWN.get(name, ("", ""))[1], unit, sides[0], sides[1], verdict)
+
+
+def _measured(score: Any, unit: Unit) -> Measured | None:
+    if not isinstance(score, dict):
+        return None
+    interval = score.get("ci95") or (None, None)
+    return Measured(
+        value=as_number(score.get("value")),
+        low=as_number(interval[0]),
+        high=as_number(interval[1]),
+        n=int(as_number(score.get("n")) or 0),
+        unscored=int(as_number(score.get("unscored")) or 0),
+        reason=str(score.get("reason") or ""),
+        unit=unit,
+        baseline=score.get("baseline") or {},
+    )
+
+
+def _unit(name: str) -> Unit:
+    if name.endswith("per_second"):
+        return "rate"
+    if name.endswith("loss"):
+        return "nats"
+    return (
+        "number" if name.endswith(("error", "seconds", "bytes", "perplexity", "mase", "mrr", "count")) else "fraction"
+    )

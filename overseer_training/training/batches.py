@@ -1,0 +1,84 @@
+"""Which examples each step learns from, and how they become tensors. Order is data: a function of seed and epoch alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from overseer_training.data.tokenize import IGNORED, TokenSet
+
+LENGTH_MULTIPLE = 8  # padded lengths are few, so that kernels and allocators see few shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How many steps there are and which rows each one has.
+
+    Attributes:
+        rows: training rows of an epoch.
+        batch_size: rows of a step; the last step of an epoch may have fewer.
+    """
+
+    rows: int
+    batch_size: int
+    epochs: int
+    max_steps: int | None
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.rows / self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        configured = self.steps_per_epoch * self.epochs
+        return configured if self.max_steps is None else min(configured, self.max_steps)
+
+    def rows_of_step(self, step: int) -> list[int]:
+        """Row numbers of step `step`, counted from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return [int(row) for row in order[position * self.batch_size : (position + 1) * self.batch_size]]
+
+
+def split_by_tokens(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Micro-batches of similar length, longest first, each with at most `token_budget` padded tokens (or one row)."""
+    batches: list[list[int]] = []
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        width = padded_length(lengths[batches[-1][0]]) if batches else 0
+        if batches and (len(batches[-1]) + 1) * width <= token_budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def padded_length(length: int) -> int:
+    return math.ceil(length / LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+
+def pad_rows(tokens: TokenSet, rows: Sequence[int], pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels), each (batch, time) int64, padded on the right; labels are IGNORED on prompts and padding."""
+    width = padded_length(max(int(tokens.lengths[row]) for row in rows))
+    ids_bt = np.full((len(rows), width), pad_id, np.int64)
+    labels_bt = np.full((len(rows), width), IGNORED, np.int64)
+    for position, row in enumerate(rows):
+        span = slice(int(tokens.starts[row]), int(tokens.starts[row + 1]))
+        length = span.stop - span.start
+        ids_bt[position, :length] = tokens.ids[span]
+        labels_bt[position, :length] = tokens.labels[span]
+    return torch.from_numpy(ids_bt).to(device), torch.from_numpy(labels_bt).to(device)
+
+
+def answer_tokens(tokens: TokenSet, rows: Sequence[int]) -> int:
+    """How many labelled tokens the rows have."""
+    return sum(int((tokens.labels[tokens.starts[row] : tokens.starts[row + 1]] != IGNORED).sum()) for row in rows)
+
+
+def evaluation_batches(tokens: TokenSet, token_budget: int) -> Iterator[list[int]]:
+    """All rows, in micro-batches."""
+    yield from split_by_tokens(range(len(tokens)), tokens.lengths.tolist(), token_budget)

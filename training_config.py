@@ -1,0 +1,88 @@
+"""What you may edit: every number of a training run. Flags override this file, profiles lie between.
+
+`python3 main_training.py --plan` shows what a run would use and where each value came from. Nothing is computed here.
+"""
+
+# The model and how much of it is in memory at once.
+ai_config = {
+    "model_type": "gemma3n",  # gemma3n (fine-tune a pretrained model), custom (your own architecture), hybrid (with teachers)
+    "base_model": "auto",  # auto, a catalog name (smollm2-135m, gemma3-270m, gemma3n-e2b, ...), hub id, folder, file.gguf, ollama:NAME
+    "method": "auto",  # auto, full (all weights), lora, dora
+    "device": "auto",  # auto, cpu, cuda, mps
+    "precision": "auto",  # auto, fp32, bf16
+    "sequence_length": 1024,  # tokens; longer rows are set aside, never cut
+    "batch_size": 4,  # the micro-batch: at most batch_size x sequence_length tokens are in memory at once
+    "learning_rate": 5e-5,  # for all weights of a model 2,048 wide; the plan shows the rate fitted to the model and method
+    "gradient_accumulation": 16,  # one step learns from batch_size x gradient_accumulation examples
+    "memory_threshold": 0.75,  # share of RAM (used by everything on this machine) and of GPU memory above which training stops
+}
+
+# How long, how careful, how often.
+training_params = {
+    "epochs": 10,
+    "max_steps": None,  # stops after so many steps, even within an epoch
+    "time_budget": None,  # "20m", "2h": steps are fitted to it from measured speed
+    "warmup_steps": 100,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "save_steps": 500,
+    "eval_steps": 250,
+    "early_stopping_patience": 5,  # evaluations without a better validation loss
+    "seed": 42,
+}
+
+# Low-rank adapters, for the methods lora and dora.
+lora_config = {"rank": 32, "alpha": 64, "dropout": 0.0}
+
+# model_type = "custom": a Llama-style model of your own dimensions, with a tokenizer trained on the corpus.
+custom_model = {
+    "vocabulary_size": 8192,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "layers": 6,
+    "attention_heads": 4,
+    "key_value_heads": 2,
+    "checkpoint": None,  # a local folder to start from instead of random weights
+}
+
+# The data a run learns from.
+data_config = {
+    "macos_share": 0.15,  # of corpus rows rendered for macOS
+    "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
+    "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths
+    "test_tasks": 400,  # commands that are run to score a model; 0 scores none
+}
+
+# Small differences on the values above; a flag such as --mac puts one of them in place.
+profiles = {
+    "mac": {
+        "device": "mps",
+        "precision": "fp32",  # fp16 is not supported on MPS
+        "batch_size": 1,
+        "gradient_accumulation": 32,
+        "sequence_length": 256,
+        "ram_limit": 0.60,
+        "gpu_limit": 0.70,
+    },
+    "resource-efficient": {
+        "batch_size": 4,
+        "gradient_accumulation": 16,
+        "learning_rate": 5e-5,
+        "sequence_length": 1024,
+        "ram_limit": 0.70,
+        "gpu_limit": 0.75,
+        "eval_steps": 100,
+        "save_steps": 200,
+    },
+    "cpu-only": {
+        "device": "cpu",
+        "batch_size": 1,
+        "gradient_accumulation": 64,
+        "learning_rate": 1e-5,
+        "sequence_length": 128,
+        "ram_limit": 0.50,
+        "gpu_limit": 0.0,
+        "eval_steps": 50,
+        "save_steps": 100,
+    },
+}
