@@ -49,7 +49,7 @@ def _guarded(run: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it at exit)
+        sys.stdout = open(os.devnull, "w")
         return 0
 
 
@@ -89,30 +89,49 @@ def _build_parser() -> Parser:
     _add_model(ask)
     ask.set_defaults(run=_ask)
 
-    predict = commands.add_parser("predict", help="commands for many requests, from and to JSON lines", allow_abbrev=False)
+    predict = commands.add_parser(
+        "predict", help="commands for many requests, from and to JSON lines", allow_abbrev=False
+    )
     _add_model(predict)
-    predict.add_argument("--input", type=pathlib.Path, required=True, help='lines of {"id", "query" | "messages", "system"?}')
-    predict.add_argument("--output", type=pathlib.Path, required=True, help='lines of {"id", "command", "text"}; ids in it are not asked again')
+    predict.add_argument(
+        "--input", type=pathlib.Path, required=True, help='lines of {"id", "query" | "messages", "system"?}'
+    )
+    predict.add_argument(
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        help='lines of {"id", "command", "text"}; ids in it are not asked again',
+    )
     predict.add_argument("--batch-size", type=int, default=32)
     predict.add_argument("--max-new-tokens", type=int, default=96)
     predict.set_defaults(run=_predict)
 
-    evaluate = commands.add_parser("evaluate", help="score a model by running its commands in a sandbox", allow_abbrev=False)
+    evaluate = commands.add_parser(
+        "evaluate", help="score a model by running its commands in a sandbox", allow_abbrev=False
+    )
     _add_model(evaluate)
-    evaluate.add_argument("--suite", type=pathlib.Path, help="folder with tasks.jsonl and fixtures/; without it the corpus's test split")
+    evaluate.add_argument(
+        "--suite", type=pathlib.Path, help="folder with tasks.jsonl and fixtures/; without it the corpus's test split"
+    )
     evaluate.add_argument("--answers", type=pathlib.Path, help="write each answer with its verdict to this file")
     evaluate.add_argument("--limit", type=int, default=100000, help="at most so many tasks of the corpus's test split")
     evaluate.add_argument("--json", action="store_true", help="print scores as JSON")
     evaluate.set_defaults(run=_evaluate)
 
     export = commands.add_parser("export", help="a run's model as GGUF or safetensors", allow_abbrev=False)
-    export.add_argument("--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)")
+    export.add_argument(
+        "--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)"
+    )
     export.add_argument("--to", action="append", choices=KINDS_OF_EXPORT, help="may be given several times (gguf-f16)")
-    export.add_argument("--parity", type=int, default=50, metavar="N", help="compare N answers with the un-exported model (50)")
+    export.add_argument(
+        "--parity", type=int, default=50, metavar="N", help="compare N answers with the un-exported model (50)"
+    )
     export.set_defaults(run=_export)
 
     report = commands.add_parser("report", help="write report.html of a run again", allow_abbrev=False)
-    report.add_argument("--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)")
+    report.add_argument(
+        "--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)"
+    )
     report.set_defaults(run=_report)
 
     data = commands.add_parser("data", help="what the corpus holds, and its proof", allow_abbrev=False)
@@ -124,7 +143,9 @@ def _build_parser() -> Parser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=pathlib.Path, default=LATEST, metavar="DIR", help="a run or model folder (runs/latest)")
+    parser.add_argument(
+        "--model", type=pathlib.Path, default=LATEST, metavar="DIR", help="a run or model folder (runs/latest)"
+    )
 
 
 def _ask(flags: argparse.Namespace) -> int:
@@ -132,9 +153,9 @@ def _ask(flags: argparse.Namespace) -> int:
     from overseer_training.models.generate import extract_command, generate
     from overseer_training.models.load import load_trained
     from overseer_training.prompts import EXPLAIN_REQUEST, with_system
-    from overseer_training.records import Turn
+    from overseer_training.records import Platform, Turn
 
-    platform = flags.platform or ("macos" if find_machine().system == "macOS" else "linux")
+    platform: Platform = flags.platform or ("macos" if find_machine().system == "macOS" else "linux")
     turns = [Turn("user", " ".join(flags.request))]
     loaded = load_trained(flags.model)
     command = extract_command(generate(loaded, [with_system(turns, platform)])[0])
@@ -150,7 +171,9 @@ def _ask(flags: argparse.Namespace) -> int:
 def _predict(flags: argparse.Namespace) -> int:
     from overseer_training.prediction_file import predict_file
 
-    count = predict_file(flags.model, flags.input, flags.output, batch_size=flags.batch_size, max_new_tokens=flags.max_new_tokens)
+    count = predict_file(
+        flags.model, flags.input, flags.output, batch_size=flags.batch_size, max_new_tokens=flags.max_new_tokens
+    )
     print(f"{count} answers written to {flags.output}", file=sys.stderr)
     return 0
 

@@ -36,9 +36,7 @@ class ConfigError(UsageError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__(
-            problems[0] if len(problems) == 1 else f"{len(problems)} problems: " + "; ".join(problems)
-        )
+        super().__init__(problems[0] if len(problems) == 1 else f"{len(problems)} problems: " + "; ".join(problems))
 
 
 class NotAvailableError(UsageError):

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -25,7 +26,14 @@ from overseer_training.config.machine import GIB, find_machine
 from overseer_training.config.plan import Plan, format_plan, read_plan
 from overseer_training.config.resolve import resolve
 from overseer_training.config.schema import FIELDS
-from overseer_training.errors import CheckpointError, ConfigError, DataError, MemoryLimitError, OverseerError, UsageError
+from overseer_training.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MemoryLimitError,
+    OverseerError,
+    UsageError,
+)
 from overseer_training.files import write_json, write_text
 from overseer_training.models import choose
 from overseer_training.records import Example, RunPaths
@@ -33,7 +41,10 @@ from overseer_training.records import Example, RunPaths
 logger = logging.getLogger(__name__)
 STAGES = 6
 PARITY_REQUESTS = 50
-ESTIMATED_PRODUCTS_PER_SECOND = {"bf16": 1.2e11, "fp32": 0.4e11}  # measured: of a core while training, for plans made without a probe
+ESTIMATED_PRODUCTS_PER_SECOND = {
+    "bf16": 1.2e11,
+    "fp32": 0.4e11,
+}  # measured: of a core while training, for plans made without a probe
 
 
 # The plan.
@@ -111,7 +122,9 @@ def run(flags: argparse.Namespace) -> int:
 
     plan, _ = make_plan(flags, for_run=True)
     checkpoint = (
-        _find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir) if flags.resume_from_checkpoint else None
+        _find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
+        if flags.resume_from_checkpoint
+        else None
     )
     _check_memory(plan)
     paths = RunPaths(checkpoint.parents[1] if checkpoint else _new_run_folder(flags))
@@ -189,7 +202,12 @@ class Session:
             tokenizer = load.load_tokenizer(base)
             stops = load.stop_ids(tokenizer)
             train = tokenize(rows["train"], tokenizer, plan.sequence_length, stops)
-            validation = tokenize(rows["validation"][:: max(1, len(rows["validation"]) // VALIDATION_ROWS)], tokenizer, plan.sequence_length, stops)
+            validation = tokenize(
+                rows["validation"][:: max(1, len(rows["validation"]) // VALIDATION_ROWS)],
+                tokenizer,
+                plan.sequence_length,
+                stops,
+            )
             if not len(validation):
                 raise DataError("there are no validation rows; the corpus needs families of the validation split")
             if plan.device == "cpu" and plan.precision == "bf16" and plan.origins["precision"].startswith("machine"):
@@ -199,11 +217,21 @@ class Session:
             model = load.load_base(base, load.DTYPES[plan.precision], plan.device, int(train.lengths.max()))
             if plan.method in ("lora", "dora"):
                 model = load.add_adapter(
-                    model, rank=plan.lora_rank, alpha=plan.lora_alpha, dropout=plan.lora_dropout, use_dora=plan.method == "dora"
+                    model,
+                    rank=plan.lora_rank,
+                    alpha=plan.lora_alpha,
+                    dropout=plan.lora_dropout,
+                    use_dora=plan.method == "dora",
                 )
             model.train()
             trainer = Trainer(
-                model, train, validation, plan, pad_id=tokenizer.pad_token_id, folder=self.paths.checkpoints, listener=lambda event: None
+                model,
+                train,
+                validation,
+                plan,
+                pad_id=tokenizer.pad_token_id,
+                folder=self.paths.checkpoints,
+                listener=lambda event: None,
             )
             schedule = Schedule(len(train), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
             if self.checkpoint is None:
@@ -253,24 +281,35 @@ class Session:
         from overseer_training.models.load import load_trained
 
         with self.terminal.stage("evaluation") as stage:
-            evaluator = Evaluator(corpus_suite(load_families(), self.plan.test_tasks, self.plan.seed), self.terminal.say)
+            evaluator = Evaluator(
+                corpus_suite(load_families(), self.plan.test_tasks, self.plan.seed), self.terminal.say
+            )
             results = {}
             for name, folder in (("base", base), ("trained", self.paths.model)):
                 loaded = load_trained(folder, self.plan.device)
-                evaluation = evaluator.evaluate(loaded, lambda text, name=name: self.terminal.say(f"  {name}: {text}"))
+                evaluation = evaluator.evaluate(loaded, functools.partial(self._say_of, name))
                 tokens = tokenize(rows["test"], loaded.tokenizer, self.plan.sequence_length, loaded.stop_ids)
-                scores = {**evaluation.scores, **measure_tokens(loaded.model, tokens, loaded.tokenizer.pad_token_id, self.plan.device)}
+                scores = {
+                    **evaluation.scores,
+                    **measure_tokens(loaded.model, tokens, loaded.tokenizer.pad_token_id, self.plan.device),
+                }
                 results[name] = (scores, evaluation.answers)
                 del loaded
             records = answers_as_records(results["base"][1], results["trained"][1])
             write_text(self.paths.answers, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
             document: dict[str, Any] = {
-                name: {metric: score.as_dict() for metric, score in scores.items()} for name, (scores, _) in results.items()
+                name: {metric: score.as_dict() for metric, score in scores.items()}
+                for name, (scores, _) in results.items()
             }
             document["machine"] = _describe_machine(self.plan)
             write_json(self.paths.evaluation, document)
             before, after = (document[name].get("command_accuracy", {}).get("value") for name in ("base", "trained"))
-            stage.result = "commands unscored" if after is None else f"commands right: {before:.1%} before, {after:.1%} after"
+            stage.result = (
+                "commands unscored" if after is None else f"commands right: {before:.1%} before, {after:.1%} after"
+            )
+
+    def _say_of(self, name: str, text: str) -> None:
+        self.terminal.say(f"  {name}: {text}")
 
     def _base_folder(self, training_rows: Sequence[Example]) -> pathlib.Path:
         if self.plan.model_type != "custom":
@@ -303,7 +342,11 @@ class Session:
                 stage.result = f"left out: {error}"
                 return
             parity = manifest.get("parity") or {}
-            stage.result = f"model.gguf, {parity.get('equal')} of {parity.get('n')} answers the same in llama.cpp" if parity else "model.gguf"
+            stage.result = (
+                f"model.gguf, {parity.get('equal')} of {parity.get('n')} answers the same in llama.cpp"
+                if parity
+                else "model.gguf"
+            )
 
     def report(self) -> None:
         from overseer_training.reporting.html_report import write_report
@@ -321,14 +364,19 @@ def next_steps(paths: RunPaths) -> list[str]:
     for text, command in (
         ("ask for a command", f'.venv/bin/overseer ask --model {paths.root} "find the ten largest files below /var"'),
         ("look at the report", str(paths.report)),
-        ("answer many requests", f".venv/bin/overseer predict --model {paths.root} --input requests.jsonl --output answers.jsonl"),
+        (
+            "answer many requests",
+            f".venv/bin/overseer predict --model {paths.root} --input requests.jsonl --output answers.jsonl",
+        ),
         ("train longer", "make train ARGS='--time-budget 2h'"),
     ):
         lines.append(f"  {text + ':':<22} {command}")
     return lines
 
 
-def export_again(root: pathlib.Path, kinds: tuple[str, ...], parity_requests: int, notify: Callable[[str], None]) -> dict[str, Any]:
+def export_again(
+    root: pathlib.Path, kinds: tuple[str, ...], parity_requests: int, notify: Callable[[str], None]
+) -> dict[str, Any]:
     """Export the model of the run at `root`; compares `parity_requests` answers with the un-exported model.
 
     Raises:
@@ -396,15 +444,23 @@ def _find_checkpoint_to_resume(asked: str, runs: pathlib.Path) -> pathlib.Path:
     from overseer_training.training.checkpoint_paths import find_checkpoint, list_checkpoints
 
     if asked == "latest":
-        folders = [folder for folder in runs.glob("*/checkpoints") if list_checkpoints(folder) and not folder.parent.is_symlink()]
+        folders = [
+            folder
+            for folder in runs.glob("*/checkpoints")
+            if list_checkpoints(folder) and not folder.parent.is_symlink()
+        ]
         if not folders:
-            raise UsageError(f"--resume-from-checkpoint latest: no run in {runs} has a checkpoint; start one without the flag")
+            raise UsageError(
+                f"--resume-from-checkpoint latest: no run in {runs} has a checkpoint; start one without the flag"
+            )
         path = max(folders, key=lambda folder: list_checkpoints(folder)[0].stat().st_mtime)
     else:
         path = pathlib.Path(asked)
         path = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         if not path.exists():
-            raise UsageError(f"--resume-from-checkpoint {asked}: there is no such checkpoint; see runs/*/checkpoints, or use latest")
+            raise UsageError(
+                f"--resume-from-checkpoint {asked}: there is no such checkpoint; see runs/*/checkpoints, or use latest"
+            )
     try:
         return find_checkpoint(path.resolve(), lambda message: print(f"note: {message}"))
     except CheckpointError as error:
@@ -416,7 +472,9 @@ def _existing_data(runs: pathlib.Path) -> pathlib.Path:
 
     folder = find_existing_data(runs)
     if folder is None:
-        raise UsageError(f"--use-existing-data: no run in {runs} has processed data; run once without the flag to make it")
+        raise UsageError(
+            f"--use-existing-data: no run in {runs} has processed data; run once without the flag to make it"
+        )
     return folder
 
 
@@ -502,4 +560,10 @@ def _point_latest(folder: pathlib.Path) -> None:
 
 def _describe_machine(plan: Plan) -> dict[str, Any]:
     found = find_machine()
-    return {"cpu": found.processor, "cores": found.cores, "ram_bytes": found.memory_bytes, "device": plan.device, "system": found.system}
+    return {
+        "cpu": found.processor,
+        "cores": found.cores,
+        "ram_bytes": found.memory_bytes,
+        "device": plan.device,
+        "system": found.system,
+    }

@@ -17,7 +17,9 @@ from overseer_training.prompts import SYSTEM_PROMPTS
 ROLES = ("system", "user", "assistant")
 
 
-def predict_file(model: pathlib.Path, source: pathlib.Path, target: pathlib.Path, *, batch_size: int, max_new_tokens: int) -> int:
+def predict_file(
+    model: pathlib.Path, source: pathlib.Path, target: pathlib.Path, *, batch_size: int, max_new_tokens: int
+) -> int:
     """Answer every request in `source` whose id is not in `target` yet; append answers as batches finish.
 
     Returns:
@@ -66,7 +68,11 @@ def _read_requests(source: pathlib.Path) -> list[tuple[Any, list[dict[str, str]]
         except (ValueError, KeyError, TypeError) as error:
             problems.append(f"line {number}: {error if not isinstance(error, KeyError) else f'no {error}'}")
     if problems:
-        raise DataError(f"{source}: " + "; ".join(problems[:10]) + '; a line is {"id": …, "query": "…"} or {"id": …, "messages": […]}')
+        raise DataError(
+            f"{source}: "
+            + "; ".join(problems[:10])
+            + '; a line is {"id": …, "query": "…"} or {"id": …, "messages": […]}'
+        )
     return requests
 
 
@@ -77,8 +83,13 @@ def _messages(document: dict[str, Any]) -> list[dict[str, str]]:
             raise ValueError("'query' must be a text")
         return [{"role": "system", "content": system}, {"role": "user", "content": document["query"]}]
     messages = document["messages"]
-    is_valid = isinstance(messages, list) and messages and all(
-        isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str) for message in messages
+    is_valid = (
+        isinstance(messages, list)
+        and messages
+        and all(
+            isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+            for message in messages
+        )
     )
     if not is_valid:
         raise ValueError("'messages' must be a list of {role, content}")

@@ -45,20 +45,34 @@ def build_parser(program: str = "main_training.py") -> Parser:
     )
     group = parser.add_argument_group("profiles")
     group.add_argument("--mac", action="store_true", help="Apple Silicon: MPS, no fp16, small memory")
-    group.add_argument("--resource-efficient", action="store_true", help="limited memory; evaluates and saves more often")
-    group.add_argument("--cpu-only", action="store_true", help="no GPU at all, least memory; evaluates and saves most often")
+    group.add_argument(
+        "--resource-efficient", action="store_true", help="limited memory; evaluates and saves more often"
+    )
+    group.add_argument(
+        "--cpu-only", action="store_true", help="no GPU at all, least memory; evaluates and saves most often"
+    )
     group = parser.add_argument_group("data")
     group.add_argument("--download-data", action="store_true", help="fresh data sets from Kaggle")
     group.add_argument("--use-existing-data", action="store_true", help="the data of the newest run; never downloads")
-    group.add_argument("--continuous-learning", action="store_true", help="adds what was learned from your interactions")
+    group.add_argument(
+        "--continuous-learning", action="store_true", help="adds what was learned from your interactions"
+    )
     group = parser.add_argument_group("teachers")
     group.add_argument("--llm-integration", action="store_true", help="other local models as teachers")
     group.add_argument("--llm-model", metavar="NAME", help="which teacher, e.g. gemma3n")
     group.add_argument("--llm-api-key", metavar="KEY", help="a Gemini API teacher")
-    group.add_argument("--llm-hybrid", metavar="true|false", choices=("true", "false"), help="several teachers together")
+    group.add_argument(
+        "--llm-hybrid", metavar="true|false", choices=("true", "false"), help="several teachers together"
+    )
     group = parser.add_argument_group("run")
     group.add_argument("--resume-from-checkpoint", metavar="PATH|latest", help="goes on exactly where it stopped")
-    group.add_argument("--output-dir", metavar="DIR", type=pathlib.Path, default=pathlib.Path("runs"), help="where runs are kept (runs)")
+    group.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        type=pathlib.Path,
+        default=pathlib.Path("runs"),
+        help="where runs are kept (runs)",
+    )
     group.add_argument("--run-name", metavar="NAME", help="folder of this run; a date and time without it")
     group.add_argument("--config", metavar="FILE", type=pathlib.Path, help="another training_config.py")
     group.add_argument("--plan", action="store_true", help="print the plan as JSON and end")

@@ -65,7 +65,9 @@ def _parse_values(groups: dict[str, dict[str, Any]], problems: list[str], file: 
         if field.key not in group:
             problems.append(f"{file}: {field.group} lacks {field.key!r}")
             continue
-        _parse_into(values, field.name, field.parse, group[field.key], f"{file}: {field.group}[{field.key!r}]", problems)
+        _parse_into(
+            values, field.name, field.parse, group[field.key], f"{file}: {field.group}[{field.key!r}]", problems
+        )
     for name in ("ai_config", "training_params", "lora_config", "data_config"):
         known = [field.key for field in FIELDS if field.group == name]
         problems += [_unknown(f"{file}: {name}", key, known) for key in groups.get(name, {}) if key not in known]
@@ -88,11 +90,15 @@ def _parse_profiles(profiles: dict[str, Any], problems: list[str], file: str) ->
                 continue
             field = by_key[key]
             _parse_into(parsed[name], field.name, field.parse, value, f"{where}[{key!r}]", problems)
-    problems += [_unknown(f"{file}: profiles", name, list(PROFILE_NAMES)) for name in profiles if name not in PROFILE_NAMES]
+    problems += [
+        _unknown(f"{file}: profiles", name, list(PROFILE_NAMES)) for name in profiles if name not in PROFILE_NAMES
+    ]
     return parsed
 
 
-def _parse_group(name: str, group: dict[str, Any], keys: Mapping[str, Any], problems: list[str], file: str) -> dict[str, Any]:
+def _parse_group(
+    name: str, group: dict[str, Any], keys: Mapping[str, Any], problems: list[str], file: str
+) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for key, parse in keys.items():
         if key not in group:

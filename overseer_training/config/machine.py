@@ -63,7 +63,9 @@ def memory_used_bytes() -> int:
     memory = psutil.virtual_memory()
     if memory_limit_bytes() < memory.total:
         for current, statistics in zip(
-            _cgroup_files("memory.current", "memory.usage_in_bytes"), _cgroup_files("memory.stat", "memory.stat"), strict=False
+            _cgroup_files("memory.current", "memory.usage_in_bytes"),
+            _cgroup_files("memory.stat", "memory.stat"),
+            strict=False,
         ):
             used = _number(current)
             if used is not None:
@@ -91,7 +93,7 @@ def _cpu() -> tuple[frozenset[str], str]:
         text = pathlib.Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return frozenset(), platform.processor() or platform.machine()
-    fields = {}
+    fields: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
@@ -134,4 +136,6 @@ def _reclaimable(statistics: pathlib.Path) -> int:
         fields = dict(line.split() for line in statistics.read_text().splitlines())
     except (OSError, ValueError):
         return 0
-    return int(fields.get("inactive_file", fields.get("total_inactive_file", 0))) + int(fields.get("slab_reclaimable", 0))
+    return int(fields.get("inactive_file", fields.get("total_inactive_file", 0))) + int(
+        fields.get("slab_reclaimable", 0)
+    )

@@ -65,7 +65,10 @@ class Plan:
     def values(self) -> dict[str, dict[str, Any]]:
         """name -> {"value", "origin"}, in the order of the fields above."""
         names = [f.name for f in dataclasses.fields(self) if f.name not in ("origins", "warnings")]
-        return {name: {"value": getattr(self, name), "origin": self.origins.get(name, "training_config.py")} for name in names}
+        return {
+            name: {"value": getattr(self, name), "origin": self.origins.get(name, "training_config.py")}
+            for name in names
+        }
 
     def with_values(self, changes: Mapping[str, tuple[Any, str]]) -> Plan:
         """A plan with some values replaced; `changes` maps name -> (value, origin)."""

@@ -32,7 +32,9 @@ def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:
     if not asked:
         return "default", []
     winner, *losers = (f"--{name.replace('_', '-')}" for name in asked)
-    return winner.removeprefix("--"), [f"{winner} takes precedence over {loser}, which has no effect" for loser in losers]
+    return winner.removeprefix("--"), [
+        f"{winner} takes precedence over {loser}, which has no effect" for loser in losers
+    ]
 
 
 def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Machine, *, for_run: bool) -> Plan:
@@ -122,7 +124,9 @@ def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profil
         problems.append(f"--mac trains on MPS and contradicts --device {values['device']}; give one")
     custom = values["model_type"] == "custom"
     if custom and values["method"] in ("lora", "dora"):
-        problems.append(f"a custom model starts from random weights, and --method {values['method']} would freeze them; use full")
+        problems.append(
+            f"a custom model starts from random weights, and --method {values['method']} would freeze them; use full"
+        )
     if custom and getattr(flags, "base_model", None) is not None:
         problems.append("--base-model has no effect on model_type custom; set custom_model['checkpoint'] instead")
     if flags.resume_from_checkpoint and flags.run_name:

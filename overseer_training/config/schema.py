@@ -38,7 +38,7 @@ class Field:
 
 def whole(minimum: int, maximum: int = 10**9) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
-        if isinstance(value, bool) or isinstance(value, float) and not value.is_integer():
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError(f"a whole number from {minimum} to {maximum}")
         try:
             number = int(value)

@@ -72,6 +72,6 @@ def _are_tangled(left: str, right: str) -> bool:
 def _is_safe(family: Family, binding: dict[str, str]) -> bool:
     """Whether unquoted values are still single words in the command."""
     command = fill(family.command, binding)
-    return not any(re.search(r"\s", value) for name, value in binding.items() if is_redrawn(name) and f"{{{name}}}" in command) or (
-        '"' in family.command or "'" in family.command
-    )
+    return not any(
+        re.search(r"\s", value) for name, value in binding.items() if is_redrawn(name) and f"{{{name}}}" in command
+    ) or ('"' in family.command or "'" in family.command)

@@ -17,7 +17,7 @@ from overseer_training.data.augment import redraw
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
-from overseer_training.records import Example, Turn
+from overseer_training.records import Example, Platform, Turn
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MANIFEST_FORMAT = 1
@@ -82,7 +82,9 @@ def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
         damaged = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
         if damaged:
             raise DataError(f"{folder}: {', '.join(damaged)} changed since the manifest was written; start a new run")
-        return {split: [_from_record(json.loads(line)) for line in (folder / f"{split}.jsonl").open()] for split in SPLITS}
+        return {
+            split: [_from_record(json.loads(line)) for line in (folder / f"{split}.jsonl").open()] for split in SPLITS
+        }
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no readable data: {error}") from error
 
@@ -107,13 +109,15 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
         if explanation is not None:
             yield explanation
         for copy in range(plan.augmented_copies):
-            platform = "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
+            platform: Platform = "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
             binding = redraw(family, rng.choice(family.slots), rng)
             template = family.command_for(platform)
             if template is None or binding in family.slots:
                 continue
             turns = (Turn("user", fill(family.wordings[number], binding)), Turn("assistant", fill(template, binding)))
-            yield Example(f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus")
+            yield Example(
+                f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus"
+            )
 
 
 def _clean(splits: dict[Split, list[Example]]) -> Rows:

@@ -70,8 +70,12 @@ def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, 
         all_labels += labels
         starts.append(len(all_ids))
     if examples and len(starts) == 1:
-        raise PreflightError(f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length")
-    return TokenSet(np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long))
+        raise PreflightError(
+            f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length"
+        )
+    return TokenSet(
+        np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long)
+    )
 
 
 def _tokenize_one(example: Example, tokenizer: Any, stop_ids: frozenset[int]) -> tuple[list[int], list[int]]:
@@ -100,5 +104,7 @@ def _tokenize_one(example: Example, tokenizer: Any, stop_ids: frozenset[int]) ->
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True)
+    encoded = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
+    )
     return list(encoded["input_ids"])

@@ -56,7 +56,9 @@ class Evaluator:
 
     def __init__(self, suite: Suite, notify: Notify = lambda message: None) -> None:
         self.suite = suite
-        self.questions: list[Question] = [q for task in suite.tasks if task.kind in EXECUTED_KINDS for q in questions(task)]
+        self.questions: list[Question] = [
+            q for task in suite.tasks if task.kind in EXECUTED_KINDS for q in questions(task)
+        ]
         self._scorer: CommandScorer | None = None
         self._why_not = ""
         if self.questions:

@@ -74,7 +74,9 @@ def load_suite(folder: pathlib.Path) -> Suite:
         problems += [f"line {number}: {problem}" for problem in found]
         if not found:
             seen.add(document["id"])
-            tasks.append(Task(document["id"], document["kind"], document, document["id"], document.get("platform", "linux")))
+            tasks.append(
+                Task(document["id"], document["kind"], document, document["id"], document.get("platform", "linux"))
+            )
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DataError(f"{path}: " + "; ".join(problems[:10]) + more)

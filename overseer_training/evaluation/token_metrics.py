@@ -25,7 +25,9 @@ def measure_tokens(model: Any, tokens: TokenSet, pad_id: int, device: str) -> di
         ids_bt, labels_bt = pad_rows(tokens, rows, pad_id, device)
         hidden_btd = model.get_decoder()(input_ids=ids_bt, use_cache=False).last_hidden_state
         for position in range(len(rows)):
-            hidden_nd, targets_n = select_answers(hidden_btd[position : position + 1], labels_bt[position : position + 1])
+            hidden_nd, targets_n = select_answers(
+                hidden_btd[position : position + 1], labels_bt[position : position + 1]
+            )
             losses.append(float(answer_loss(hidden_nd, head, targets_n, softcap)))
             rights.append(count_right(hidden_nd, head, targets_n))
             counts.append(len(targets_n))

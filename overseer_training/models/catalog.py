@@ -98,7 +98,11 @@ def hub_folder(hub_id: str) -> pathlib.Path | None:
     """The newest snapshot of `hub_id` in the hub's own cache that holds weights, or None."""
     root = os.environ.get("HF_HUB_CACHE") or os.path.join(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub")
     snapshots = pathlib.Path(root).expanduser() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    found = [folder for folder in snapshots.glob("*") if any(folder.glob("*.safetensors")) and (folder / "config.json").exists()]
+    found = [
+        folder
+        for folder in snapshots.glob("*")
+        if any(folder.glob("*.safetensors")) and (folder / "config.json").exists()
+    ]
     return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
@@ -125,8 +129,12 @@ def ollama_file(name: str) -> pathlib.Path:
             layers = json.loads(manifest.read_text())["layers"]
             digest = next(layer["digest"] for layer in layers if layer["mediaType"].endswith("image.model"))
         except (OSError, ValueError, KeyError, StopIteration) as error:
-            raise ModelError(f"{manifest} names no model weights; pull the model again with: ollama pull {name}") from error
+            raise ModelError(
+                f"{manifest} names no model weights; pull the model again with: ollama pull {name}"
+            ) from error
         blob = folder / "blobs" / digest.replace(":", "-")
         if blob.is_file():
             return blob
-    raise ModelError(f"Ollama has no model {name!r} on this machine; see: ollama list, or get it with: ollama pull {name}")
+    raise ModelError(
+        f"Ollama has no model {name!r} on this machine; see: ollama list, or get it with: ollama pull {name}"
+    )

@@ -8,7 +8,7 @@ import pathlib
 from overseer_training.config.machine import GIB, Machine, memory_used_bytes
 from overseer_training.config.plan import Plan
 from overseer_training.config.resolve import fit_learning_rate
-from overseer_training.errors import ConfigError, UsageError
+from overseer_training.errors import UsageError
 from overseer_training.models import catalog
 
 LARGEST_FULL_PARAMETERS = 600_000_000  # chosen: beyond it full fine-tuning needs more memory than small machines have
@@ -36,7 +36,9 @@ def settle(plan: Plan, machine: Machine) -> Plan:
     """`plan` with base model, method and effective learning rate decided, each with its reason."""
     if plan.model_type == "custom":
         width = int(plan.custom_model["hidden_size"])
-        plan = plan.with_values({"base_model": ("custom", "model_type custom"), "method": ("full", "model_type custom")})
+        plan = plan.with_values(
+            {"base_model": ("custom", "model_type custom"), "method": ("full", "model_type custom")}
+        )
         return fit_learning_rate(plan, width, None)
     if plan.base_model == "auto":
         plan = plan.with_values({"base_model": _choose_base(plan, machine)})
@@ -44,7 +46,9 @@ def settle(plan: Plan, machine: Machine) -> Plan:
     parameters, width = (entry.parameters, entry.width) if entry else _read_size(plan.base_model)
     if plan.method == "auto":
         small = parameters <= LARGEST_FULL_PARAMETERS
-        method, reason = ("full", "small enough to train all weights") if small else ("lora", "too large to train all weights")
+        method, reason = (
+            ("full", "small enough to train all weights") if small else ("lora", "too large to train all weights")
+        )
         plan = plan.with_values({"method": (method, f"machine: {parameters / 1e6:.0f} M parameters, {reason}")})
     return fit_learning_rate(plan, width, entry.learning_rate_factor if entry else None)
 
@@ -62,7 +66,9 @@ def model_size(plan: Plan) -> tuple[int, int]:
 
 def _choose_base(plan: Plan, machine: Machine) -> tuple[str, str]:
     room = plan.ram_limit * machine.memory_bytes - memory_used_bytes()
-    present = sorted((entry for entry in catalog.ENTRIES if catalog.is_present(entry)), key=lambda entry: -entry.parameters)
+    present = sorted(
+        (entry for entry in catalog.ENTRIES if catalog.is_present(entry)), key=lambda entry: -entry.parameters
+    )
     for entry in present:
         method = "full" if entry.parameters <= LARGEST_FULL_PARAMETERS else "lora"
         probe = plan.with_values({"method": (method, "")}) if plan.method == "auto" else plan

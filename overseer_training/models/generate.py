@@ -14,7 +14,9 @@ BATCH_SIZE = 32
 
 def render_prompt(loaded: LoadedModel, messages: list[dict[str, str]]) -> list[int]:
     """Token ids of `messages` up to where the assistant speaks."""
-    encoded = loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    encoded = loaded.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
     return list(encoded["input_ids"])  # type: ignore[index, call-overload]
 
 
@@ -38,7 +40,9 @@ def generate(
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        for index, answer in zip(indices, _generate_batch(loaded, [prompts[i] for i in indices], max_new_tokens), strict=True):
+        for index, answer in zip(
+            indices, _generate_batch(loaded, [prompts[i] for i in indices], max_new_tokens), strict=True
+        ):
             answers[index] = answer
         if on_batch is not None:
             on_batch(indices, [answers[index] for index in indices])

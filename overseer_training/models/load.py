@@ -22,7 +22,13 @@ from overseer_training.prompts import SYSTEM_PROMPTS
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Linear layers of the language model alone; `all-linear` would also adapt Gemma 3n's per-layer inputs and its towers.
 ADAPTED_LAYERS = r".*\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "tokenizer.model",
+)
 
 
 @dataclasses.dataclass
@@ -89,7 +95,15 @@ def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float, dropout: flo
         raise ModelError(f"this model has no layers that adapters know ({error}); use --method full") from error
 
 
-def save_trained(model: Any, tokenizer: PreTrainedTokenizerBase, folder: pathlib.Path, *, base_name: str, base_folder: pathlib.Path | None, method: str) -> None:
+def save_trained(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: pathlib.Path,
+    *,
+    base_name: str,
+    base_folder: pathlib.Path | None,
+    method: str,
+) -> None:
     """Write a model folder: full weights in bf16 or an adapter, tokenizer, template, and overseer.json last."""
     folder.mkdir(parents=True, exist_ok=True)
     if method == "full":

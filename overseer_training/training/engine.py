@@ -66,7 +66,15 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Any, train: TokenSet, validation: TokenSet, plan: Plan, *, pad_id: int, folder: pathlib.Path, listener: Listener
+        self,
+        model: Any,
+        train: TokenSet,
+        validation: TokenSet,
+        plan: Plan,
+        *,
+        pad_id: int,
+        folder: pathlib.Path,
+        listener: Listener,
     ) -> None:
         self.model, self.train_set, self.validation_set, self.plan = model, train, validation, plan
         self.pad_id, self.folder, self.listener = pad_id, folder, listener
@@ -126,13 +134,19 @@ class Trainer:
             if progress.step % plan.eval_steps == 0 or is_last:
                 self._validate_and_keep_best()
                 if progress.validations_without_gain >= plan.early_stopping_patience:
-                    return Outcome("early_stop", progress, message=f"no better validation loss since step {progress.best_step}")
+                    return Outcome(
+                        "early_stop", progress, message=f"no better validation loss since step {progress.best_step}"
+                    )
             if progress.step % plan.save_steps == 0 and not is_last:
                 self.save()
             budget = plan.time_budget_seconds
             if budget and not is_last and self._elapsed() > budget * BUDGET_TOLERANCE:
                 self._validate_and_keep_best()
-                return Outcome("time_budget", progress, message=f"the machine was slower than measured; stopped after {self._elapsed():.0f} s")
+                return Outcome(
+                    "time_budget",
+                    progress,
+                    message=f"the machine was slower than measured; stopped after {self._elapsed():.0f} s",
+                )
         return Outcome("finished", progress)
 
     def _train_step(self, schedule: batches.Schedule, stop: StopSignals) -> bool:
@@ -210,7 +224,9 @@ class Trainer:
         total_loss, right, count = 0.0, 0, 0
         for rows in batches.evaluation_batches(self.validation_set, self.token_budget):
             ids_bt, labels_bt = batches.pad_rows(self.validation_set, rows, self.pad_id, self.plan.device)
-            hidden_nd, targets_n = select_answers(self._decoder(input_ids=ids_bt, use_cache=False).last_hidden_state, labels_bt)
+            hidden_nd, targets_n = select_answers(
+                self._decoder(input_ids=ids_bt, use_cache=False).last_hidden_state, labels_bt
+            )
             total_loss += float(answer_loss(hidden_nd, self._head, targets_n, self._softcap))
             right += count_right(hidden_nd, self._head, targets_n)
             count += len(targets_n)
@@ -284,7 +300,15 @@ class Trainer:
         self._emit("notice", event=event, message=message)
 
     def _emit_step(
-        self, loss: float, rate: float, norm: float, answers: int, tokens: int, examples: int, seconds: float, reading: MemoryReading
+        self,
+        loss: float,
+        rate: float,
+        norm: float,
+        answers: int,
+        tokens: int,
+        examples: int,
+        seconds: float,
+        reading: MemoryReading,
     ) -> None:
         self._emit(
             "train",
@@ -310,4 +334,6 @@ class Trainer:
         self._notice("skipped_step", f"loss {loss}, gradient norm {norm}: the step was not applied")
         if progress.skipped_in_a_row >= MOST_SKIPPED_STEPS:
             self.save()
-            raise TrainingError(f"{MOST_SKIPPED_STEPS} steps in a row were not finite; lower --learning-rate or use --precision fp32")
+            raise TrainingError(
+                f"{MOST_SKIPPED_STEPS} steps in a row were not finite; lower --learning-rate or use --precision fp32"
+            )

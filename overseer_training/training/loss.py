@@ -33,7 +33,9 @@ def select_answers(hidden_btd: torch.Tensor, labels_bt: torch.Tensor) -> tuple[t
     return hidden_btd[:, :-1][chosen_bt], targets_bt[chosen_bt]
 
 
-def answer_loss(hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None = None) -> torch.Tensor:
+def answer_loss(
+    hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None = None
+) -> torch.Tensor:
     """Summed cross-entropy of `targets_n`, in nats.
 
     Args:
@@ -50,7 +52,9 @@ class _ChunkedLoss(torch.autograd.Function):
     """Forms both gradients in the forward pass; the backward pass only scales them."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None
+    ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_nd.device)
         hidden_grad = torch.empty_like(hidden_nd) if ctx.needs_input_grad[0] else None
         head_grad = torch.zeros_like(head_vd, dtype=torch.float32) if ctx.needs_input_grad[1] else None

@@ -87,7 +87,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator", "cublas_status_alloc_failed")
+        sign in text
+        for sign in (
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+            "defaultcpuallocator",
+            "cublas_status_alloc_failed",
+        )
     )
 
 

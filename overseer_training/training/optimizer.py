@@ -26,14 +26,17 @@ class MasterAdamW:
         self.names = [name for name, _ in trainable]
         self.parameters = [parameter for _, parameter in trainable]
         self.masters = [
-            parameter.detach() if parameter.dtype == torch.float32 else parameter.detach().float() for parameter in self.parameters
+            parameter.detach() if parameter.dtype == torch.float32 else parameter.detach().float()
+            for parameter in self.parameters
         ]
         self._sums: list[torch.Tensor] = [torch.zeros_like(master) for master in self.masters]
         matrices = [master for master in self.masters if master.dim() > 1]
         vectors = [master for master in self.masters if master.dim() <= 1]  # norms and biases are not decayed
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         is_fused = self.masters[0].device.type in ("cpu", "cuda")
-        self._adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=BETAS, eps=EPSILON, fused=is_fused)
+        self._adam = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=0.0, betas=BETAS, eps=EPSILON, fused=is_fused
+        )
 
     def add_gradients(self) -> None:
         """Move the gradients of one micro-batch into the sums."""

@@ -11,7 +11,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from overseer_training.errors import ModelError, NotAvailableError, UsageError
-from overseer_training.export import quantize as quantize_module
 from overseer_training.export.gguf_file import GgufKind, write_gguf
 from overseer_training.export.merge import merge_adapter
 from overseer_training.export.quantize import quantize
@@ -156,7 +155,7 @@ def test_q4_k_m_without_a_program_is_refused(
     llama_folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(quantize_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     write_gguf(llama_folder, tmp_path / "f16.gguf")
     with pytest.raises(NotAvailableError, match="llama-quantize"):
         quantize(tmp_path / "f16.gguf", tmp_path / "q4.gguf", "q4_k_m")

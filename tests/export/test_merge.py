@@ -68,7 +68,7 @@ def test_weights_that_lack_a_tensor_are_refused(llama_folder: pathlib.Path, tmp_
     weights = load_file(folder / "model.safetensors")
     weights.pop("model.norm.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="lack model.norm.weight"):
+    with pytest.raises(ModelError, match=r"lack model\.norm\.weight"):
         merge_adapter(folder)
 
 
@@ -76,9 +76,9 @@ def test_safetensors_folder_answers_as_the_adapter_did(adapter_folder: pathlib.P
     target = tmp_path / "safetensors"
     write_safetensors(adapter_folder, target, "bf16")
     loaded = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        rounded = merge_adapter(adapter_folder).to(torch.bfloat16).to(torch.float32)
-        torch.testing.assert_close(loaded(IDS).logits, rounded(IDS).logits)
+    merged = merge_adapter(adapter_folder).state_dict()
+    for name, weight in loaded.state_dict().items():
+        assert torch.equal(weight, merged[name].to(torch.bfloat16).float()), name
     stored = load_file(target / "model.safetensors")
     assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
     assert "lm_head.weight" not in stored, "tied embeddings are stored once"

@@ -180,7 +180,9 @@ def _entry_problems(entry: Any) -> list[str]:
     for key in ("wordings", "also", "expect", "fixed"):
         value = entry.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            problems.append(f"{key!r} must be a list of texts (quote items that hold ': ' or start with a special character)")
+            problems.append(
+                f"{key!r} must be a list of texts (quote items that hold ': ' or start with a special character)"
+            )
     slots = entry.get("slots", [{}])
     if not isinstance(slots, list) or not slots or not all(isinstance(binding, dict) for binding in slots):
         problems.append("'slots' must be a list of mappings")
@@ -206,7 +208,9 @@ def _family_problems(family: Family) -> list[str]:
     if len(family.wordings) < 4:
         problems.append(f"{len(family.wordings)} wordings; 12 are wanted, 4 are the least")
     folded = [" ".join(wording.lower().split()) for wording in family.wordings]
-    problems += [f"wording twice: {wording!r}" for wording in sorted({item for item in folded if folded.count(item) > 1})]
+    problems += [
+        f"wording twice: {wording!r}" for wording in sorted({item for item in folded if folded.count(item) > 1})
+    ]
     for name in sorted(names - set(SLOT.findall(" ".join((family.command, *family.wordings))))):
         problems.append(f"slot {name!r} is never used")
     for wording in family.wordings:
@@ -219,7 +223,22 @@ def _family_problems(family: Family) -> list[str]:
     return problems
 
 
-REDRAWN = ("dir", "file", "ext", "name", "word", "n", "days", "minutes", "user", "host", "port", "service", "package", "branch")
+REDRAWN = (
+    "dir",
+    "file",
+    "ext",
+    "name",
+    "word",
+    "n",
+    "days",
+    "minutes",
+    "user",
+    "host",
+    "port",
+    "service",
+    "package",
+    "branch",
+)
 
 
 @functools.cache

@@ -86,9 +86,7 @@ class BubblewrapSandbox:
         packed.chmod(0o644)
         return packed
 
-    def _start(
-        self, archive: str | None, command: str, live: str, before: tuple[str, ...]
-    ) -> tuple[bytes, str]:
+    def _start(self, archive: str | None, command: str, live: str, before: tuple[str, ...]) -> tuple[bytes, str]:
         with tempfile.TemporaryDirectory(dir=self._root) as folder:
             inputs = pathlib.Path(folder)
             inputs.chmod(0o755)
@@ -118,7 +116,9 @@ class BubblewrapSandbox:
                 stderr=errors,
                 preexec_fn=_limit_resources,
                 cwd="/",
-                **_unprivileged(),  # type: ignore[arg-type]
+                user=NOBODY if os.geteuid() == 0 else None,
+                group=NOBODY if os.geteuid() == 0 else None,
+                extra_groups=[] if os.geteuid() == 0 else None,
             )
             try:
                 assert process.stdout is not None
@@ -142,7 +142,20 @@ _ISOLATION = (
     *("--cap-add", "CAP_SETPCAP"),
     *("--setenv", "PATH", "/run/emulated:/usr/local/bin:/usr/bin:/usr/sbin:/usr/games"),
     *("--setenv", "HOME", "/home/user", "--setenv", "USER", "user", "--setenv", "LOGNAME", "user"),
-    *("--setenv", "LANG", "C.UTF-8", "--setenv", "TZ", "UTC", "--setenv", "TERM", "dumb", "--setenv", "SHELL", "/bin/bash"),
+    *(
+        "--setenv",
+        "LANG",
+        "C.UTF-8",
+        "--setenv",
+        "TZ",
+        "UTC",
+        "--setenv",
+        "TERM",
+        "dumb",
+        "--setenv",
+        "SHELL",
+        "/bin/bash",
+    ),
 )
 
 
@@ -158,13 +171,9 @@ def _mounts() -> tuple[str, ...]:
     for root in (*WRITABLE_ROOTS, "run"):
         mounts += ["--size", str(ROOT_SIZE_BYTES), "--tmpfs", f"/{root}"]
     mounts += ["--dir", "/home/user"]
-    for path in ("/etc/alternatives", "/etc/ld.so.cache", "/etc/magic", "/etc/java", "/etc/perl"):
-        mounts += ["--ro-bind-try", path, path]
+    for shared in ("/etc/alternatives", "/etc/ld.so.cache", "/etc/magic", "/etc/java", "/etc/perl"):
+        mounts += ["--ro-bind-try", shared, shared]
     return tuple(mounts)
-
-
-def _unprivileged() -> dict[str, object]:
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def _limit_resources() -> None:
@@ -239,5 +248,3 @@ def _without_result(archive: bytes) -> bytes:
             if not info.name.startswith("run/"):
                 target.addfile(info, source.extractfile(info) if info.isreg() else None)
     return packed.getvalue()
-
-

@@ -49,13 +49,25 @@ def questions(task: Task) -> Iterator[Question]:
             identity = f"{task.id}#{number + 1}"
             references = tuple(turn["references"])
             yield Question(
-                identity, "dialogue", task.cluster, turn["query"], messages, fields["fixture"], references, tuple(before), number > 0
+                identity,
+                "dialogue",
+                task.cluster,
+                turn["query"],
+                messages,
+                fields["fixture"],
+                references,
+                tuple(before),
+                number > 0,
             )
             history += [Turn("user", turn["query"]), Turn("assistant", references[0])]
             before.append(references[0])
         return
-    query = fields["query"] if task.kind == "command" else REPAIR_REQUEST.format(
-        command=fields["failed"], stderr=fields["stderr"].strip(), exit_code=fields["exit_code"]
+    query = (
+        fields["query"]
+        if task.kind == "command"
+        else REPAIR_REQUEST.format(
+            command=fields["failed"], stderr=fields["stderr"].strip(), exit_code=fields["exit_code"]
+        )
     )
     messages = with_system([Turn("user", query)], task.platform)
     yield Question(task.id, task.kind, task.cluster, query, messages, fields["fixture"], tuple(fields["references"]))
