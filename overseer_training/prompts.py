@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from overseer_training.records import Platform, Turn
 
-SYSTEM_PROMPTS: dict[Platform, str] = {
-    "linux": "You are Overseer. Answer with one shell command for Linux.",
-    "macos": "You are Overseer. Answer with one shell command for macOS.",
-}
+# As short as they can be: they stand before every request. A sentence that says the same costs a sixth of the training time.
+SYSTEM_PROMPTS: dict[Platform, str] = {"linux": "Linux shell.", "macos": "macOS shell."}
 EXPLAIN_REQUEST = "Explain this command."
 REPAIR_REQUEST = "The command failed:\n$ {command}\n{stderr}\nexit code {exit_code}\nGive the repaired command."
 

@@ -27,11 +27,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: "):
-            wrong = message.removeprefix("unrecognized arguments: ").split()[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(wrong.split("=")[0], known, n=1)
+            # Without its value: a mistyped --llm-api-key must not show the key.
+            wrong = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+            near = difflib.get_close_matches(wrong, _options(self), n=1)
             message = f"unknown argument {wrong}; " + (f"did you mean {near[0]}?" if near else "see --help")
         raise UsageError(message)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of `parser` and of its subcommands."""
+    found = []
+    for action in parser._actions:
+        found += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            found += [option for subparser in action.choices.values() for option in _options(subparser)]
+    return found
 
 
 def build_parser(program: str = "main_training.py") -> Parser:

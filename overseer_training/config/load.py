@@ -39,9 +39,14 @@ def load_configuration(path: pathlib.Path = CONFIG_PATH) -> Configuration:
     """
     try:
         found = runpy.run_path(str(path))
-    except Exception as error:  # the file is the user's own code: whatever it raises is a problem of the file
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the file is the user's own code: whatever it raises is a problem of the file
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise ConfigError([f"cannot read {path}{line}: {type(error).__name__}: {error}"]) from error
+        raise ConfigError(
+            [f"cannot read {path}{line}: {type(error).__name__}: {' '.join(str(error).split())}"]
+        ) from error
     groups: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     for name in GROUPS:

@@ -37,6 +37,13 @@ def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:
     ]
 
 
+def refuse_unavailable(flags: argparse.Namespace) -> None:
+    """Raise NotAvailableError for a flag that this version cannot honour; its value, maybe a key, is not shown."""
+    for name, sentence in UNAVAILABLE.items():
+        if getattr(flags, name) not in (None, False, "false"):
+            raise NotAvailableError(sentence)
+
+
 def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Machine, *, for_run: bool) -> Plan:
     """The plan for `flags` on `machine`; `auto` values that depend on the model are settled by `models.choose`.
 
@@ -47,9 +54,7 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         NotAvailableError: a flag that this version cannot honour.
         ConfigError: wrong values or contradictions, all in one message.
     """
-    for name, sentence in UNAVAILABLE.items():
-        if getattr(flags, name) not in (None, False, "false"):
-            raise NotAvailableError(sentence)
+    refuse_unavailable(flags)
     profile, warnings = choose_profile(flags)
     values, origins, problems = _layer(flags, configuration, profile)
     problems += _contradictions(flags, values, profile)
@@ -70,7 +75,13 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         effective_learning_rate=values["learning_rate"],
         custom_model=configuration.custom_model,
         use_existing_data=flags.use_existing_data,
-        origins={**origins, "profile": f"flag --{profile}" if profile != "default" else "no profile flag"},
+        origins={
+            **origins,
+            "profile": f"flag --{profile}" if profile != "default" else "no profile flag",
+            "effective_learning_rate": "learning_rate, not fitted to a model yet",
+            "custom_model": configuration.path.name,
+            "use_existing_data": "flag --use-existing-data" if flags.use_existing_data else "no flag",
+        },
         warnings=tuple(warnings),
         **values,
     )

@@ -57,7 +57,7 @@ def real(minimum: float, maximum: float, *, above: bool = False) -> Callable[[An
     def parse(value: Any) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(wanted) from None
         if isinstance(value, bool) or not minimum <= number <= maximum or (above and number == minimum):
             raise ValueError(wanted)
@@ -68,9 +68,12 @@ def real(minimum: float, maximum: float, *, above: bool = False) -> Callable[[An
 
 def fraction(value: Any) -> float:
     """A share from 0 to 1; `70%` is 0.7."""
-    if isinstance(value, str) and value.endswith("%"):
-        value = real(0, 100)(value[:-1]) / 100
-    return real(0, 1)(value)
+    try:
+        if isinstance(value, str) and value.endswith("%"):
+            return real(0, 100)(value[:-1]) / 100
+        return real(0, 1)(value)
+    except ValueError:
+        raise ValueError("a share from 0 to 1, or from 0% to 100%") from None
 
 
 def choice(*names: str) -> Callable[[Any], str]:

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from overseer_training.config.plan import Plan
-from overseer_training.data.augment import redraw
+from overseer_training.data.augment import find_variables, redraw
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
@@ -82,10 +82,12 @@ def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
         damaged = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
         if damaged:
             raise DataError(f"{folder}: {', '.join(damaged)} changed since the manifest was written; start a new run")
+        texts = {split: (folder / f"{split}.jsonl").read_text() for split in SPLITS}
         return {
-            split: [_from_record(json.loads(line)) for line in (folder / f"{split}.jsonl").open()] for split in SPLITS
+            split: [_from_record(json.loads(line)) for line in text.split("\n") if line]
+            for split, text in texts.items()
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder} holds no readable data: {error}") from error
 
 
@@ -104,13 +106,16 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
             yield example
     if not is_train:
         return
+    variables = find_variables(family)
     for number in range(len(family.wordings)):
         explanation = render_explanation(family, number) if rng.random() < plan.explanation_share else None
         if explanation is not None:
             yield explanation
         for copy in range(plan.augmented_copies):
-            platform: Platform = "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
-            binding = redraw(family, rng.choice(family.slots), rng)
+            platform: Platform = (
+                "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
+            )
+            binding = redraw(rng.choice(family.slots), variables, rng)
             template = family.command_for(platform)
             if template is None or binding in family.slots:
                 continue
@@ -123,7 +128,7 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
 def _clean(splits: dict[Split, list[Example]]) -> Rows:
     """Leave out repeated conversations and requests of training that a held-out row shares."""
     quarantined: list[tuple[str, str]] = []
-    held_out = {_fold(example.query) for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
+    held_out = {_fold(example.query).casefold() for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
     cleaned: dict[Split, list[Example]] = {}
     for split, examples in splits.items():
         seen: set[tuple[str, ...]] = set()
@@ -132,7 +137,7 @@ def _clean(splits: dict[Split, list[Example]]) -> Rows:
             key = (example.platform, *(_fold(turn.content) for turn in example.turns))
             if key in seen:
                 quarantined.append(("repeated", example.id))
-            elif split == "train" and _fold(example.query) in held_out:
+            elif split == "train" and _fold(example.query).casefold() in held_out:
                 quarantined.append(("request is in a held-out split", example.id))
             else:
                 seen.add(key)

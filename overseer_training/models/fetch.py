@@ -17,6 +17,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 from overseer_training.errors import ModelError
 from overseer_training.files import sha256, sync_file, sync_folder, write_json
@@ -176,10 +177,23 @@ def _write_dequantized(gguf: pathlib.Path, folder: pathlib.Path) -> None:
         model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict({name: value.to(torch.bfloat16) for name, value in loaded.state_dict().items()}, assign=True)
     model.tie_weights()
+    _restore_digit_splitting(tokenizer, gguf)
     if tokenizer.chat_template is None and "<start_of_turn>" in tokenizer.get_vocab():
         tokenizer.chat_template = GEMMA_TEMPLATE
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _restore_digit_splitting(tokenizer: Any, gguf: pathlib.Path) -> None:
+    """SmolLM's tokenizer splits numbers into digits; transformers 5.23 loses that when it reads one from a GGUF file."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
 
 
 def _check_folder(folder: pathlib.Path) -> pathlib.Path:

@@ -26,6 +26,10 @@ KEYS = {
     *("family", "utility", "fixture", "command", "macos", "also", "slots", "wordings", "explain"),
     *("platform", "fixed", "expect", "exit_code"),
 }
+REDRAWN = {
+    *("dir", "file", "ext", "name", "word", "n", "days", "minutes"),
+    *("user", "host", "port", "service", "package", "branch"),
+}
 Split = Literal["train", "validation", "test"]
 
 
@@ -82,11 +86,15 @@ def load_families(folder: pathlib.Path = CORPUS / "commands") -> list[Family]:
     seen: dict[str, str] = {}
     for path in paths:
         try:
-            entries = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            # The base loader keeps values as they are written: 0644, yes, 1.10.
+            entries = yaml.load(path.read_text(), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             problems.append(f"{path.name}: {' '.join(str(error).split())}")
             continue
-        for number, entry in enumerate(entries or [], start=1):
+        if not isinstance(entries, list):
+            problems.append(f"{path.name}: is not a list of families")
+            continue
+        for number, entry in enumerate(entries, start=1):
             where = f"{path.name}: {entry.get('family', f'entry {number}') if isinstance(entry, dict) else f'entry {number}'}"
             found = _entry_problems(entry)
             if not found:
@@ -98,7 +106,8 @@ def load_families(folder: pathlib.Path = CORPUS / "commands") -> list[Family]:
                 families.append(family)
             problems += [f"{where}: {problem}" for problem in found]
     if problems:
-        raise DataError("the corpus has problems:\n  " + "\n  ".join(problems))
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise DataError(f"the corpus has {count}: " + "; ".join(problems))
     return families
 
 
@@ -151,7 +160,6 @@ def render_explanation(family: Family, number: int, platform: Platform = "linux"
 
 
 def _parse(entry: dict[str, Any], path: str) -> Family:
-    slots = tuple({key: str(value) for key, value in binding.items()} for binding in entry.get("slots", [{}]))
     return Family(
         name=entry["family"],
         utility=entry["utility"],
@@ -161,11 +169,11 @@ def _parse(entry: dict[str, Any], path: str) -> Family:
         explain=" ".join(entry["explain"].split()),
         macos=entry["macos"].strip() if "macos" in entry else None,
         also=tuple(also.strip() for also in entry.get("also", [])),
-        slots=slots,
+        slots=tuple(entry.get("slots", [{}])),
         platform=entry.get("platform"),
         fixed=frozenset(entry.get("fixed", [])),
         expect=tuple(entry.get("expect", [])),
-        exit_code=entry.get("exit_code", 0),
+        exit_code=int(entry.get("exit_code", 0)),
         path=path,
     )
 
@@ -174,9 +182,11 @@ def _entry_problems(entry: Any) -> list[str]:
     if not isinstance(entry, dict):
         return ["is not a mapping"]
     problems = [f"unknown key {key!r}" for key in entry.keys() - KEYS]
-    for key in ("family", "utility", "fixture", "command", "explain"):
-        if not isinstance(entry.get(key), str) or not entry[key].strip():
+    for key in ("family", "utility", "fixture", "command", "explain", "macos"):
+        if (key != "macos" or key in entry) and (not isinstance(entry.get(key), str) or not entry[key].strip()):
             problems.append(f"{key!r} must be a text")
+    if "wordings" not in entry:
+        problems.append("'wordings' must be a list of texts")
     for key in ("wordings", "also", "expect", "fixed"):
         value = entry.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -188,11 +198,11 @@ def _entry_problems(entry: Any) -> list[str]:
         problems.append("'slots' must be a list of mappings")
     elif len({frozenset(binding) for binding in slots}) > 1:
         problems.append("every binding in 'slots' must have the same names")
-    elif any(isinstance(value, bool | float | type(None)) for binding in slots for value in binding.values()):
-        problems.append("slot values must be texts or whole numbers; quote yes, no, on, off, null and decimals")
+    elif not all(isinstance(value, str) for binding in slots for value in binding.values()):
+        problems.append("slot values must be texts or numbers")
     if entry.get("platform") not in (None, "linux", "macos"):
         problems.append("'platform' must be linux or macos")
-    if not isinstance(entry.get("exit_code", 0), int):
+    if not str(entry.get("exit_code", 0)).isdecimal():
         problems.append("'exit_code' must be a whole number")
     return problems
 
@@ -221,24 +231,6 @@ def _family_problems(family: Family) -> list[str]:
         if missing:
             problems.append(f"wording lacks {sorted(missing)}, which the command needs: {wording!r}")
     return problems
-
-
-REDRAWN = (
-    "dir",
-    "file",
-    "ext",
-    "name",
-    "word",
-    "n",
-    "days",
-    "minutes",
-    "user",
-    "host",
-    "port",
-    "service",
-    "package",
-    "branch",
-)
 
 
 @functools.cache

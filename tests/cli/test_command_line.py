@@ -1,0 +1,160 @@
+"""The commands as a person meets them: real processes, their exit codes, and one line where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "peft", "tokenizers", "numpy")
+# Runs a script and tells on stderr which heavy modules it loaded.
+PROBE = f"""
+import atexit, runpy, sys
+atexit.register(lambda: print("loaded:", *(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*arguments: str, folder: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def train(*flags: str, folder: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return run(str(ROOT / "main_training.py"), *flags, folder=folder)
+
+
+def overseer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("-m", "overseer_training.cli", *arguments)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], part: str, exit_code: int = 2) -> None:
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ") and result.stderr.endswith("\n")
+    assert part in result.stderr
+    assert result.returncode == exit_code
+
+
+def test_help_answers_without_loading_torch() -> None:
+    result = run("-c", PROBE, "main_training.py", "--help")
+    assert result.returncode == 0
+    assert "--resource-efficient" in result.stdout and "examples:" in result.stdout
+    assert result.stderr == "loaded:\n"
+
+
+def test_the_plan_is_json_without_loading_torch() -> None:
+    result = run(
+        "-c", PROBE, "main_training.py", "--plan", "--cpu-only", "--epochs", "2", "--base-model", "smollm2-135m"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "loaded:\n"
+    document = json.loads(result.stdout)
+    assert document["values"]["epochs"] == {"value": 2, "origin": "flag --epochs"}
+    assert document["values"]["profile"]["value"] == "cpu-only"
+    assert document["forecast"]["training_rows"] > 1000
+    assert document["warnings"] == []
+
+
+def test_the_plan_for_a_mac_is_shown_anywhere_with_a_warning() -> None:
+    result = train("--plan", "--mac")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["values"]["device"]["value"] == "mps"
+    assert sys.platform == "darwin" or any("needs Apple Silicon" in warning for warning in document["warnings"])
+
+
+def test_it_runs_from_any_folder(tmp_path: pathlib.Path) -> None:
+    assert train("--help", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--lerning-rate", "1e-4"], "unknown argument --lerning-rate; did you mean --learning-rate?"),
+        (["--epochs"], "--epochs"),
+        (["--epochs", "0", "--seed", "x", "--plan"], "2 problems: "),
+        (["--llm-api-key", "AIza-secret", "--plan"], "--llm-api-key has no Gemini client"),
+        (["--llm-hybrid", "maybe"], "--llm-hybrid"),
+        (["--download-data"], "--download-data has no Kaggle client"),
+        (["--config", "nowhere.py", "--plan"], "cannot read nowhere.py"),
+        (["--resume-from-checkpoint", "nowhere"], "--resume-from-checkpoint nowhere: there is no such checkpoint"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(flags: list[str], part: str) -> None:
+    result = train(*flags)
+    assert_one_line(result, part)
+    assert "secret" not in result.stderr
+
+
+def test_existing_data_is_refused_where_there_is_none(tmp_path: pathlib.Path) -> None:
+    result = train("--use-existing-data", "--output-dir", str(tmp_path), "--base-model", "smollm2-135m")
+    assert_one_line(result, f"--use-existing-data: no run in {tmp_path} has processed data")
+
+
+def test_the_latest_checkpoint_is_refused_where_there_is_none(tmp_path: pathlib.Path) -> None:
+    result = train("--resume-from-checkpoint", "latest", "--output-dir", str(tmp_path))
+    assert_one_line(result, f"no run in {tmp_path} has a checkpoint")
+
+
+# A limit of 100 % keeps the memory check out of these: they are about the run's folder.
+ROOMY = ("--ram-limit", "100%", "--base-model", "smollm2-135m", "--quiet")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "latest"])
+def test_a_run_name_that_is_no_folder_name_is_refused(name: str, tmp_path: pathlib.Path) -> None:
+    result = train("--run-name", name, "--output-dir", str(tmp_path), *ROOMY)
+    assert_one_line(result, f"--run-name {name!r} cannot be a folder name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_exists_is_never_overwritten(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    result = train("--run-name", "mine", "--output-dir", str(tmp_path), *ROOMY)
+    assert_one_line(result, f"{tmp_path / 'mine'} exists; choose another --run-name")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")  # root may write anywhere, but not below a file
+    result = train("--run-name", "r", "--output-dir", str(tmp_path / "file"), *ROOMY)
+    assert_one_line(result, "--output-dir: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "give a command"),
+        (["aks"], "invalid choice: 'aks'"),
+        (["predict", "--input", "x"], "--output"),
+        (["predict", "--input", "x", "--output", "y", "--batch-size", "many"], "--batch-size"),
+        (["export", "--to", "onnx"], "invalid choice: 'onnx'"),
+        (["ask"], "request"),
+        (["ask", "--plattform", "linux", "hi"], "did you mean --platform?"),
+        (["report", "--run", "nowhere"], "there is no run at nowhere"),
+        (["data"], "ACTION"),
+        (["train", "--epochs", "0", "--plan"], "--epochs must be"),
+    ],
+)
+def test_a_wrong_overseer_command_is_one_line_and_exit_code_2(arguments: list[str], part: str) -> None:
+    assert_one_line(overseer(*arguments), part)
+
+
+def test_overseer_help_answers_without_loading_torch() -> None:
+    for arguments in (["--help"], ["ask", "--help"], ["data", "verify", "--help"]):
+        result = run("-c", PROBE, "overseer_training/cli.py", *arguments)
+        assert result.returncode == 0
+        assert result.stdout.startswith("usage: overseer")
+        assert result.stderr == "loaded:\n"
+
+
+def test_a_broken_corpus_is_one_line_and_exit_code_3(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("- family: A\n- 3\n")
+    assert_one_line(overseer("data", "verify", str(path)), "broken.yaml: entry 2: is not a mapping", exit_code=3)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overseer_training.training.batches import Schedule, pad_rows, padded_length, split_by_tokens
+
+from .conftest import make_tokens
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 4), st.integers(0, 99))
+def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int, seed: int) -> None:
+    schedule = Schedule(rows, batch, epochs, None, seed)
+    for epoch in range(epochs):
+        steps = range(epoch * schedule.steps_per_epoch, (epoch + 1) * schedule.steps_per_epoch)
+        seen = [row for step in steps for row in schedule.rows_of_step(step)]
+        assert sorted(seen) == list(range(rows))
+
+
+def test_order_depends_on_seed_and_epoch() -> None:
+    orders = {tuple(Schedule(50, 50, 2, None, seed).rows_of_step(step)) for seed in (1, 2) for step in (0, 1)}
+    assert len(orders) == 4
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=80), st.integers(1, 2000))
+def test_micro_batches_hold_the_same_rows_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = split_by_tokens(range(len(lengths)), lengths, budget)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        padded = padded_length(max(lengths[row] for row in batch)) * len(batch)
+        assert padded <= budget or len(batch) == 1
+
+
+def test_padding_is_on_the_right_and_without_labels() -> None:
+    tokens = make_tokens(6)
+    ids, labels = pad_rows(tokens, [0, 1, 2], pad_id=0, device="cpu")
+    for position, row in enumerate((0, 1, 2)):
+        length = int(tokens.lengths[row])
+        assert ids[position, :length].tolist() == tokens.ids[tokens.starts[row] : tokens.starts[row + 1]].tolist()
+        assert set(ids[position, length:].tolist()) <= {0}
+        assert set(labels[position, length:].tolist()) <= {-100}
