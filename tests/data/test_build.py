@@ -1,0 +1,215 @@
+"""Rows of a run: split by family before anything else, without leaks, the same for the same seed, and whole on disk."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from overseer_training.config.plan import Plan
+from overseer_training.data.build import (
+    SPLITS,
+    Rows,
+    build_rows,
+    find_existing_data,
+    read_rows,
+    write_rows,
+)
+from overseer_training.data.sources.corpus import Family, Split, load_families
+from overseer_training.errors import DataError
+from overseer_training.records import Example, Turn
+
+FamilyOf = Callable[..., Family]
+PlanOf = Callable[..., Plan]
+
+
+def name_in(split: Split, start: str = "family") -> str:
+    """A name whose family is in `split`."""
+    names = (f"{start}-{number}" for number in range(1000))
+    return next(name for name in names if Family(name, "", "", "", (), "").split == split)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Family]:
+    """Every fourth family: enough to meet every split and platform."""
+    return load_families()[::4]
+
+
+@pytest.fixture
+def few(family_of: FamilyOf) -> list[Family]:
+    """One family of each split, with requests of their own."""
+    slots = {"train": "pdf", "validation": "odt", "test": "mkv"}
+    return [family_of(name_in(split), slots=({"dir": f"{split}ing", "ext": slots[split]},)) for split in SPLITS]
+
+
+def test_no_request_of_training_stands_in_a_held_out_split(corpus: list[Family], plan_of: PlanOf) -> None:
+    splits = build_rows(plan_of("--augmented-copies", "1"), corpus).splits
+    held_out = {example.query.casefold() for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
+    assert len(held_out) > 100
+    assert not {example.query.casefold() for example in splits["train"]} & held_out
+
+
+def test_no_family_is_in_two_splits(corpus: list[Family], plan_of: PlanOf) -> None:
+    rows = build_rows(plan_of("--augmented-copies", "1"), corpus)
+    by_name = {family.name: family.split for family in corpus}
+    for split, examples in rows.splits.items():
+        assert {by_name[example.family] for example in examples} == {split}
+
+
+def test_only_training_rows_are_augmented_explained_or_moved_to_macos(corpus: list[Family], plan_of: PlanOf) -> None:
+    splits = build_rows(plan_of("--explanation-share", "1", "--macos-share", "0.2"), corpus).splits
+    assert any("/copy-" in example.id for example in splits["train"])
+    assert any(example.skill == "explanation" for example in splits["train"])
+    only_linux = {family.name for family in corpus if family.platform != "macos"}
+    for split in ("validation", "test"):
+        for example in splits[split]:  # type: ignore[index]
+            assert "/copy-" not in example.id and example.skill == "command"
+            assert example.platform == "linux" or example.family not in only_linux
+
+
+def test_a_request_that_differs_in_case_and_spaces_only_is_set_aside(family_of: FamilyOf, plan_of: PlanOf) -> None:
+    held_out = family_of(name_in("test"), slots=({"dir": "here", "ext": "md"},))
+    shouting = tuple(
+        wording.upper().replace("{EXT}", "{ext}").replace("{DIR}", "{dir}").replace(" ", "  ")
+        for wording in held_out.wordings
+    )
+    train = family_of(name_in("train"), slots=held_out.slots, wordings=shouting, fixed=frozenset({"dir", "ext"}))
+    rows = build_rows(plan_of("--macos-share", "0", "--explanation-share", "0"), [train, held_out])
+    assert rows.splits["train"] == []
+    assert {reason for reason, _ in rows.quarantined} == {"request is in a held-out split"}
+    assert len(rows.splits["test"]) == len(held_out.wordings)
+
+
+def test_a_repeated_conversation_is_set_aside_once(few: list[Family], plan_of: PlanOf) -> None:
+    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0")
+    rows = build_rows(plan, [few[0], few[0]])
+    assert len(rows.splits["train"]) == len(few[0].wordings)
+    assert collections.Counter(reason for reason, _ in rows.quarantined) == {"repeated": len(few[0].wordings)}
+
+
+def test_rows_and_set_aside_rows_are_all_rows(few: list[Family], plan_of: PlanOf) -> None:
+    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0")
+    twice = [*few, *few]
+    rows = build_rows(plan, twice)
+    kept = sum(len(examples) for examples in rows.splits.values())
+    assert kept + len(rows.quarantined) == sum(len(family.wordings) for family in twice)
+    kept_ids = [example.id for examples in rows.splits.values() for example in examples]
+    assert len(set(kept_ids)) == len(kept_ids)
+
+
+def test_an_augmented_row_says_and_does_the_same(few: list[Family], plan_of: PlanOf) -> None:
+    rows = build_rows(plan_of("--augmented-copies", "5", "--macos-share", "0", "--explanation-share", "0"), few[:1])
+    copies = [example for example in rows.splits["train"] if "/copy-" in example.id]
+    assert len(copies) > 20
+    for example in copies:
+        folder, extension = example.answer.removeprefix("find ").removesuffix("'").split(" -name '*.")
+        assert f" {folder}, please" in example.query and f" {extension} things" in example.query
+        assert (folder, extension) != ("training", "pdf")
+
+
+@pytest.mark.parametrize(
+    ("flag", "skill"),
+    [("--explanation-share", "explanation"), ("--augmented-copies", "/copy-"), ("--macos-share", "macos")],
+)
+def test_each_share_reaches_the_rows(flag: str, skill: str, few: list[Family], plan_of: PlanOf) -> None:
+    none = ["--explanation-share", "0", "--augmented-copies", "0", "--macos-share", "0"]
+
+    def count(plan: Plan) -> int:
+        return sum(
+            skill in (example.skill, example.platform) or skill in example.id
+            for example in build_rows(plan, few).splits["train"]
+        )
+
+    assert count(plan_of(*none)) == 0
+    assert count(plan_of(*none, flag, "1")) > 3
+
+
+def written(rows: Rows, folder: pathlib.Path) -> dict[str, bytes]:
+    write_rows(rows, folder)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
+    corpus: list[Family], plan_of: PlanOf, tmp_path: pathlib.Path
+) -> None:
+    plan = plan_of("--augmented-copies", "1")
+    one, again = (written(build_rows(plan, corpus), tmp_path / name) for name in ("one", "again"))
+    assert one == again
+    other = written(build_rows(plan_of("--augmented-copies", "1", "--seed", "7"), corpus), tmp_path / "other")
+    assert other["train.jsonl"] != one["train.jsonl"]
+    assert other["test.jsonl"] == one["test.jsonl"]  # scores stay comparable
+
+
+def test_rows_read_back_as_they_were_written(few: list[Family], plan_of: PlanOf, tmp_path: pathlib.Path) -> None:
+    odd = Example(
+        "odd",
+        "f",
+        "command",
+        (Turn("user", 'a\u2028b\x85c\n"ü"'), Turn("assistant", "printf 'x\\n'")),
+        "linux",
+        "corpus",
+    )
+    rows = build_rows(plan_of(), few)
+    rows.splits["train"].append(odd)
+    write_rows(rows, tmp_path)
+    assert read_rows(tmp_path) == rows.splits
+
+
+def test_the_manifest_counts_what_is_there(few: list[Family], plan_of: PlanOf, tmp_path: pathlib.Path) -> None:
+    rows = build_rows(plan_of(), [*few, few[0]])
+    write_rows(rows, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for split, examples in rows.splits.items():
+        assert manifest["splits"][split] == {"rows": len(examples), "families": 1}
+        assert len((tmp_path / f"{split}.jsonl").read_text().splitlines()) == len(examples)
+    set_aside = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert manifest["quarantined"] == dict(collections.Counter(line["reason"] for line in set_aside))
+    assert sum(manifest["quarantined"].values()) == len(rows.quarantined) > 0
+    assert manifest["sources"] == {"corpus": {"rows": sum(map(len, rows.splits.values())), "licence": "Apache-2.0"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "part"),
+    [
+        ("train.jsonl", lambda text: text.replace("please", "PLEASE", 1), "train.jsonl changed since"),
+        ("test.jsonl", lambda text: text[:-5], "test.jsonl changed since"),
+        ("validation.jsonl", None, "holds no readable data"),
+        ("manifest.json", None, "holds no readable data"),
+        ("manifest.json", lambda text: text[:-5], "holds no readable data"),
+        ("manifest.json", lambda text: "[]", "holds no readable data"),
+        ("manifest.json", lambda text: text.replace('"format": 1', '"format": 0'), "another version"),
+    ],
+)
+def test_damaged_data_is_refused(
+    name: str,
+    change: Callable[[str], str] | None,
+    part: str,
+    few: list[Family],
+    plan_of: PlanOf,
+    tmp_path: pathlib.Path,
+) -> None:
+    write_rows(build_rows(plan_of(), few), tmp_path)
+    path = tmp_path / name
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    with pytest.raises(DataError, match=part):
+        read_rows(tmp_path)
+
+
+def test_existing_data_is_that_of_the_newest_complete_run(
+    few: list[Family], plan_of: PlanOf, tmp_path: pathlib.Path
+) -> None:
+
+    assert find_existing_data(tmp_path) is None
+    for age, name in enumerate(("new", "old")):
+        write_rows(build_rows(plan_of(), few), tmp_path / name / "data")
+        os.utime(tmp_path / name / "data" / "manifest.json", (1e9 - age, 1e9 - age))
+    (tmp_path / "torn" / "data").mkdir(parents=True)
+    (tmp_path / "torn" / "data" / "train.jsonl").write_text("{")
+    assert find_existing_data(tmp_path) == tmp_path / "new" / "data"
