@@ -39,10 +39,7 @@ def load_configuration(path: pathlib.Path = CONFIG_PATH) -> Configuration:
     """
     try:
         found = runpy.run_path(str(path))
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # the file is the user's own code: whatever it raises is a problem of the file
+    except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a problem of the file
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise ConfigError(
             [f"cannot read {path}{line}: {type(error).__name__}: {' '.join(str(error).split())}"]

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from overseer_training.evaluation.sandbox import Execution
 
 # Programs that list in the order of the directory or the kernel; without a later sort, their order means nothing.
-UNORDERED = re.compile(r"(^|[|;&(`]\s*)(sudo\s+)?(find|du|locate|lsof|grep\s+(-\w*[rR]|--recursive)|rg|fd|xargs)\b")
-ORDERING = re.compile(r"\b(sort|tac|head|tail|uniq|shuf|nl|sed|awk)\b|cat -n")
+UNORDERED = re.compile(
+    r"(?:^|[|;&(`{!]\s*|\b(?:do|then|else|time)\s+)(?:sudo\s+)?"
+    r"(?:(?:find|du|locate|plocate|lsof|rg|fd)\b|[ef]?grep\s(?:[^|;&]*\s)?(?:-[A-Za-z]*[rR]|--(?:dereference-)?recursive\b)"
+    r"|xargs\s(?:[^|;&]*\s)?(?:-P|--max-procs)|awk\b[^|]*\bfor\s*\(\s*\w+\s+in\b)"
+)
+SORTING = re.compile(r"\|\s*(?:sudo\s+)?sort\b")
+SHORT_WITH_NUMBER = re.compile(r"(-[A-Za-z])(\d+)")  # -n50
+LONG_WITH_VALUE = re.compile(r"(--[A-Za-z][\w-]*)=(.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 
 
@@ -26,7 +33,8 @@ class Verdict:
 
 def is_ordered(command: str) -> bool:
     """Whether the order of the lines that `command` prints is part of its answer."""
-    return not UNORDERED.search(command) or bool(ORDERING.search(command))
+    producers = list(UNORDERED.finditer(command))
+    return not producers or bool(SORTING.search(command, producers[-1].end()))
 
 
 def normalize_output(text: str, *, ordered: bool = True, numbers: bool = True) -> list[str]:
@@ -44,28 +52,71 @@ def normalize_output(text: str, *, ordered: bool = True, numbers: bool = True) -
 
 
 def normalize_calls(execution: Execution) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Calls of emulated programs as (program, sorted options, operands); `-it` counts as `-i -t`."""
+    """Calls of emulated programs as (program, sorted options, operands).
+
+    `-it` counts as `-i -t`, `-n50` as `-n 50`, `--name=web` as `--name web`.
+    """
     calls = []
     for _, program, *arguments in execution.calls:
-        options: list[str] = []
-        operands: list[str] = []
-        for argument in arguments:
-            if re.fullmatch(r"-[A-Za-z]{2,3}", argument):
-                options += [f"-{letter}" for letter in argument[1:]]
-            elif argument.startswith("-") and argument != "-":
-                options.append(argument)
-            else:
-                operands.append(argument)
-        calls.append((program, tuple(sorted(options)), tuple(operands)))
+        words = _split_arguments(arguments)
+        options = sorted(word for word, is_option in words if is_option)
+        calls.append((program, tuple(options), tuple(word for word, is_option in words if not is_option)))
     return calls
 
 
-def compare(command: str, reference: Execution, proposal: Execution, again: Execution | None = None) -> Verdict:
+def calls_agree(reference: Execution, proposal: Execution) -> bool:
+    """Whether both made the same calls in the same order, and no value moved to another option (`-g a -G b`, `-G a -g b`)."""
+    if normalize_calls(reference) != normalize_calls(proposal):
+        return False
+    for left, right in zip(reference.calls, proposal.calls, strict=True):
+        for before_left, before_right in zip(_options_before(left[2:]), _options_before(right[2:]), strict=True):
+            if before_left and before_right and not before_left & before_right:
+                return False
+    return True
+
+
+def _split_arguments(arguments: Sequence[str]) -> list[tuple[str, bool]]:
+    """Words with whether each is an option; options that share a word, or hold their value, are taken apart."""
+    words: list[tuple[str, bool]] = []
+    for argument in arguments:
+        pair = SHORT_WITH_NUMBER.fullmatch(argument) or LONG_WITH_VALUE.fullmatch(argument)
+        if re.fullmatch(r"-[A-Za-z]{2,3}", argument):
+            words += [(f"-{letter}", True) for letter in argument[1:]]
+        elif pair:
+            words += [(pair.group(1), True), (pair.group(2), False)]
+        else:
+            words.append((argument, argument.startswith("-") and argument != "-"))
+    return words
+
+
+def _options_before(arguments: Sequence[str]) -> list[set[str]]:
+    """For each operand, the options right before it; one of them may take it as its value."""
+    before: list[set[str]] = []
+    options: set[str] = set()
+    for word, is_option in _split_arguments(arguments):
+        if is_option:
+            options.add(word)
+        else:
+            before.append(options)
+            options = set()
+    return before
+
+
+def compare(
+    command: str,
+    reference: Execution,
+    proposal: Execution,
+    again: Execution | None = None,
+    untouched: Execution | None = None,
+) -> Verdict:
     """Compare what `proposal` did with what the reference `command` did.
 
     Args:
         again: a second run of the reference. Where its output differs from the first, numbers are masked in all outputs;
-            where its files differ from the first (a compressed file carries a time), only those paths' contents are ignored.
+            where its lines come in another order, their order is ignored; where its files differ from the first (a
+            compressed file carries a time), only those paths' contents are ignored.
+        untouched: a run of `:`. The exit code counts where a reference prints, calls and changes nothing; without this,
+            where it prints and calls nothing.
     """
     if proposal.timed_out and not reference.timed_out:
         return Verdict(False, "ran into the time limit")
@@ -78,16 +129,20 @@ def compare(command: str, reference: Execution, proposal: Execution, again: Exec
             return Verdict(False, f"{path}: {right.kind} {right.mode:o} instead of {left.kind} {left.mode:o}")
         if left.content != right.content and path not in unstable:
             return Verdict(False, f"{path}: other content")
-    if normalize_calls(reference) != normalize_calls(proposal):
+    if not calls_agree(reference, proposal):
         return Verdict(False, "called other programs or with other arguments")
     if reference.processes != proposal.processes:
         return Verdict(False, "other processes still run")
-    ordered = is_ordered(command)
-    numbers = again is None or again.stdout == reference.stdout
+    ordered, numbers = is_ordered(command), True
+    if again is not None and again.stdout != reference.stdout:
+        first, second = (normalize_output(text) for text in (reference.stdout, again.stdout))
+        ordered = ordered and not (first != second and sorted(first) == sorted(second))
+        numbers = sorted(first) == sorted(second)
     expected = normalize_output(reference.stdout, ordered=ordered, numbers=numbers)
     found = normalize_output(proposal.stdout, ordered=ordered, numbers=numbers)
     if expected != found:
         return Verdict(False, "other output")
-    if not expected and not reference.calls and (reference.exit_code == 0) != (proposal.exit_code == 0):
+    is_visible = expected or reference.calls or (untouched is not None and untouched.files != reference.files)
+    if not is_visible and (reference.exit_code == 0) != (proposal.exit_code == 0):
         return Verdict(False, f"exit code {proposal.exit_code} instead of {reference.exit_code}")
     return Verdict(True, "same files, output and calls")

@@ -55,10 +55,10 @@ def load_suite(folder: pathlib.Path) -> Suite:
     """
     path = folder / "tasks.jsonl"
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8").split("\n")  # not splitlines: JSON texts may hold U+2028
+        scripts = load_fixture_scripts(folder / "fixtures")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{folder} is not a suite: {error}; a suite has tasks.jsonl and fixtures/NAME.sh") from error
-    scripts = load_fixture_scripts(folder / "fixtures")
     tasks: list[Task] = []
     problems: list[str] = []
     seen: set[str] = set()
@@ -116,21 +116,43 @@ def corpus_suite(families: Sequence[Family], limit: int, seed: int) -> Suite:
 
 
 def _task_problems(document: Any, scripts: Mapping[str, Any], seen: set[str]) -> list[str]:
-    if not isinstance(document, dict) or not isinstance(document.get("id"), str):
+    if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
         return ["every task needs a text 'id'"]
     kind = document.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         return [f"kind must be one of {', '.join(KINDS)}, not {kind!r}"]
     problems = [f"{kind} task lacks {name!r}" for name in KINDS[kind] if name not in document]
     if document["id"] in seen:
         problems.append(f"id {document['id']!r} is used twice")
-    if "fixture" in document and document["fixture"] not in scripts:
+    problems += [
+        f"{name!r} must be a text"
+        for name in ("fixture", "query", "failed", "stderr")
+        if name in KINDS[kind] and name in document and not isinstance(document[name], str)
+    ]
+    if kind in EXECUTED_KINDS and isinstance(document.get("fixture"), str) and document["fixture"] not in scripts:
         problems.append(f"there is no fixtures/{document['fixture']}.sh")
-    turns = document.get("turns", []) if kind == "dialogue" else [document] if "references" in document else []
-    for turn in turns:
-        references = turn.get("references") if isinstance(turn, dict) else None
-        if not isinstance(references, list) or not references or not all(isinstance(item, str) for item in references):
-            problems.append("'references' must be a list with at least one command")
+    if kind == "repair" and "exit_code" in document and type(document["exit_code"]) is not int:
+        problems.append("'exit_code' must be a whole number")
+    if kind == "dialogue" and "turns" in document:
+        turns = document["turns"]
+        if not isinstance(turns, list) or not turns:
+            problems.append("'turns' must be a list with at least one turn")
+        else:
+            for turn in turns:
+                if not isinstance(turn, dict) or not isinstance(turn.get("query"), str):
+                    problems.append("every turn needs a text 'query'")
+                if not isinstance(turn, dict) or not _are_commands(turn.get("references")):
+                    problems.append("'references' must be a list with at least one command")
+    elif kind in EXECUTED_KINDS and "references" in document and not _are_commands(document["references"]):
+        problems.append("'references' must be a list with at least one command")
     if document.get("platform", "linux") not in ("linux", "macos"):
         problems.append("platform must be linux or macos")
     return problems
+
+
+def _are_commands(references: Any) -> bool:
+    return (
+        isinstance(references, list)
+        and bool(references)
+        and all(isinstance(item, str) and item.strip() for item in references)
+    )

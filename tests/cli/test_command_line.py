@@ -63,7 +63,7 @@ def test_the_plan_is_json_without_loading_torch() -> None:
 
 
 def test_the_plan_for_a_mac_is_shown_anywhere_with_a_warning() -> None:
-    result = train("--plan", "--mac")
+    result = train("--plan", "--mac", "--augmented-copies", "0")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["values"]["device"]["value"] == "mps"
@@ -103,8 +103,8 @@ def test_the_latest_checkpoint_is_refused_where_there_is_none(tmp_path: pathlib.
     assert_one_line(result, f"no run in {tmp_path} has a checkpoint")
 
 
-# A limit of 100 % keeps the memory check out of these: they are about the run's folder.
-ROOMY = ("--ram-limit", "100%", "--base-model", "smollm2-135m", "--quiet")
+# They are about the run's folder: a limit of 100 % keeps the memory check out, no copies keep them short.
+ROOMY = ("--ram-limit", "100%", "--base-model", "smollm2-135m", "--augmented-copies", "0", "--quiet")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "latest"])

@@ -16,7 +16,7 @@ from overseer_training.data.augment import (
     load_inventories,
     redraw,
 )
-from overseer_training.data.sources.corpus import Family, fill, is_redrawn, load_families
+from overseer_training.data.sources.corpus import CORPUS, Family, fill, is_redrawn, load_families
 from overseer_training.errors import DataError
 
 FamilyOf = Callable[..., Family]
@@ -172,7 +172,7 @@ def test_the_same_seed_draws_the_same(family_of: FamilyOf) -> None:
 
 def corpus_draws() -> Iterator[tuple[Family, dict[str, str], dict[str, str]]]:
     rng = random.Random(3)
-    for family in load_families():
+    for family in (family for path in sorted(CORPUS.glob("commands/*.yaml")) for family in load_families(path)):
         variables = find_variables(family)
         for binding in family.slots[:3]:
             yield family, binding, redraw(binding, variables, rng)

@@ -19,7 +19,7 @@ from overseer_training.data.build import (
     read_rows,
     write_rows,
 )
-from overseer_training.data.sources.corpus import Family, Split, load_families
+from overseer_training.data.sources.corpus import CORPUS, Family, Split, load_families
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Turn
 
@@ -27,23 +27,26 @@ FamilyOf = Callable[..., Family]
 PlanOf = Callable[..., Plan]
 
 
-def name_in(split: Split, start: str = "family") -> str:
-    """A name whose family is in `split`."""
-    names = (f"{start}-{number}" for number in range(1000))
-    return next(name for name in names if Family(name, "", "", "", (), "").split == split)
+def in_split(split: Split) -> dict[str, str]:
+    """Name and command of a family in `split`."""
+    commands = (f"find {{dir}} -maxdepth {depth} -name '*.{{ext}}'" for depth in range(50, 1000))
+    return {
+        "name": f"find-{split}",
+        "command": next(c for c in commands if Family("a", "", "", c, (), "").split == split),
+    }
 
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Family]:
-    """Every fourth family: enough to meet every split and platform."""
-    return load_families()[::4]
+    """Every fourth family: enough to meet every split and platform. Each file alone, as names may clash while they are written."""
+    return [family for path in sorted(CORPUS.glob("commands/*.yaml")) for family in load_families(path)][::4]
 
 
 @pytest.fixture
 def few(family_of: FamilyOf) -> list[Family]:
     """One family of each split, with requests of their own."""
     slots = {"train": "pdf", "validation": "odt", "test": "mkv"}
-    return [family_of(name_in(split), slots=({"dir": f"{split}ing", "ext": slots[split]},)) for split in SPLITS]
+    return [family_of(**in_split(split), slots=({"dir": f"{split}ing", "ext": slots[split]},)) for split in SPLITS]
 
 
 def test_no_request_of_training_stands_in_a_held_out_split(corpus: list[Family], plan_of: PlanOf) -> None:
@@ -72,12 +75,12 @@ def test_only_training_rows_are_augmented_explained_or_moved_to_macos(corpus: li
 
 
 def test_a_request_that_differs_in_case_and_spaces_only_is_set_aside(family_of: FamilyOf, plan_of: PlanOf) -> None:
-    held_out = family_of(name_in("test"), slots=({"dir": "here", "ext": "md"},))
+    held_out = family_of(**in_split("test"), slots=({"dir": "here", "ext": "md"},))
     shouting = tuple(
         wording.upper().replace("{EXT}", "{ext}").replace("{DIR}", "{dir}").replace(" ", "  ")
         for wording in held_out.wordings
     )
-    train = family_of(name_in("train"), slots=held_out.slots, wordings=shouting, fixed=frozenset({"dir", "ext"}))
+    train = family_of(**in_split("train"), slots=held_out.slots, wordings=shouting, fixed=frozenset({"dir", "ext"}))
     rows = build_rows(plan_of("--macos-share", "0", "--explanation-share", "0"), [train, held_out])
     assert rows.splits["train"] == []
     assert {reason for reason, _ in rows.quarantined} == {"request is in a held-out split"}
@@ -106,7 +109,8 @@ def test_an_augmented_row_says_and_does_the_same(few: list[Family], plan_of: Pla
     copies = [example for example in rows.splits["train"] if "/copy-" in example.id]
     assert len(copies) > 20
     for example in copies:
-        folder, extension = example.answer.removeprefix("find ").removesuffix("'").split(" -name '*.")
+        folder, _, _, _, pattern = example.answer.removeprefix("find ").split(" ")
+        extension = pattern.removeprefix("'*.").removesuffix("'")
         assert f" {folder}, please" in example.query and f" {extension} things" in example.query
         assert (folder, extension) != ("training", "pdf")
 

@@ -113,8 +113,8 @@ def test_a_row_that_is_too_long_is_set_aside_whole(tokenizer: Any) -> None:
 
 
 def test_when_every_row_is_too_long_it_says_which_flag(tokenizer: Any) -> None:
-    with pytest.raises(PreflightError, match="all 2 rows are longer than 32 tokens; raise --sequence-length"):
-        tokenize([ONE, TWO], tokenizer, 32, stop(tokenizer))
+    with pytest.raises(PreflightError, match="all 2 rows are longer than 16 tokens; raise --sequence-length"):
+        tokenize([ONE, TWO], tokenizer, 16, stop(tokenizer))
     assert len(tokenize([], tokenizer, 32, stop(tokenizer))) == 0
 
 

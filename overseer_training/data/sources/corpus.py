@@ -54,8 +54,11 @@ class Family:
 
     @property
     def split(self) -> Split:
-        """A function of the name alone, so that a family never moves when the corpus grows."""
-        position = int.from_bytes(hashlib.sha256(f"split-1:{self.name}".encode()).digest()[:8], "big") / 2**64
+        """A function of the command alone: a family never moves when the corpus grows, and families that teach the same
+        command under other names are on the same side.
+        """
+        template = " ".join(SLOT.sub("{}", self.command).removeprefix("sudo ").replace('"', "'").split())
+        position = int.from_bytes(hashlib.sha256(f"split-2:{template}".encode()).digest()[:8], "big") / 2**64
         if position < TEST_SHARE:
             return "test"
         return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"

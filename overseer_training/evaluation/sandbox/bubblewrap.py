@@ -2,10 +2,11 @@
 
 The fixture is unpacked into memory inside the sandbox, and what the command left is packed into a tar stream that
 reaches the parent through a pipe: no file of the host is ever writable. A process namespace makes sure that nothing
-outlives the run. When we are root, bubblewrap itself runs as `nobody`, because the kernel's process limit does not
-bind root.
+outlives the run, and the parent stops reading at a deadline of its own. When we are root, bubblewrap itself runs as
+`nobody`, because the kernel's process limit does not bind root.
 
-Does not protect from: reading `/usr` of the host (its programs are what runs), or bugs of the kernel.
+Does not protect from: reading `/usr` of the host (its programs are what runs), many processes that take memory together
+(up to `PROCESS_LIMIT` times `ADDRESS_SPACE_BYTES`; the kernel then ends the sandbox first), or bugs of the kernel.
 """
 
 from __future__ import annotations
@@ -15,25 +16,31 @@ import hashlib
 import io
 import os
 import pathlib
-import resource
+import select
 import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
+import time
+from collections.abc import Iterator
 
 from overseer_training.errors import SandboxError
 from overseer_training.evaluation.sandbox.base import Execution, FileState, Fixture
 from overseer_training.evaluation.sandbox.emulated import EMULATED_PROGRAMS, write_emulators
 
 TIMEOUT_SECONDS = 5  # chosen; a command of the corpus takes about 0.02 s
+KILL_AFTER_SECONDS = 1  # chosen; for commands that ignore the first signal
+OVERHEAD_SECONDS = 15  # chosen; unpacking and packing take 0.1 s on an idle machine
 OUTPUT_LIMIT_BYTES = 256 * 1024
 RESULT_LIMIT_BYTES = 128 * 1024 * 1024  # of the packed tree that comes back
 ROOT_SIZE_BYTES = 32 * 1024 * 1024  # of each writable root
+MEMBER_LIMIT = 20_000  # of the packed tree; the largest fixture of the corpus has some hundred
 PROCESS_LIMIT = 96
 ADDRESS_SPACE_BYTES = 1024 * 1024 * 1024  # of each process
 NOBODY = 65534
 WRITABLE_ROOTS = ("home", "etc", "var", "srv", "opt", "tmp")
+_TIMED_OUT = b"124 1\n"  # what inner.sh would have said
 HERE = pathlib.Path(__file__).parent
 
 
@@ -60,8 +67,7 @@ class BubblewrapSandbox:
         return Fixture(name, str(self._pack(name, script, base=self._machine)), live)
 
     def run(self, fixture: Fixture, command: str, *, before: tuple[str, ...] = ()) -> Execution:
-        result, _ = self._start(fixture.archive, command, fixture.live, before)
-        return _read_execution(result)
+        return _read_execution(self._start(fixture.archive, command, fixture.live, before))
 
     @functools.cache  # noqa: B019 (one sandbox lives as long as the process)
     def has_program(self, program: str) -> bool:
@@ -75,35 +81,42 @@ class BubblewrapSandbox:
         return probe.returncode == 0
 
     def _pack(self, name: str, script: str, base: pathlib.Path | None) -> pathlib.Path:
-        result, problem = self._start(str(base) if base else None, f"set -e\n{script}", "", ())
+        result = self._start(str(base) if base else None, f"set -e\n{script}", "", ())
         execution = _read_execution(result)
+        if execution.timed_out:
+            raise SandboxError(f"fixture {name!r} took longer than {TIMEOUT_SECONDS} s to build")
         if execution.exit_code != 0:
-            lines = execution.stderr.strip().splitlines() or [problem or "no message"]
+            lines = execution.stderr.strip().splitlines() or ["no message"]
             raise SandboxError(f"fixture {name!r} failed to build (exit {execution.exit_code}): {lines[-1]}")
         digest = hashlib.sha256(f"{name}\0{script}".encode()).hexdigest()
         packed = self._root / f"{digest[:24]}.tar"
-        packed.write_bytes(_without_result(result))
+        try:
+            packed.write_bytes(_without_result(result))
+        except tarfile.TarError as error:
+            raise SandboxError(f"fixture {name!r} is larger than {RESULT_LIMIT_BYTES >> 20} MiB: {error}") from error
         packed.chmod(0o644)
         return packed
 
-    def _start(self, archive: str | None, command: str, live: str, before: tuple[str, ...]) -> tuple[bytes, str]:
+    def _start(self, archive: str | None, command: str, live: str, before: tuple[str, ...]) -> bytes:
+        runs = len(before) + 1 + bool(live)
         with tempfile.TemporaryDirectory(dir=self._root) as folder:
             inputs = pathlib.Path(folder)
             inputs.chmod(0o755)
-            (inputs / "command").write_text(command + "\n", errors="surrogateescape")
-            (inputs / "live").write_text(live + "\n")
+            (inputs / "command").write_text(command + "\n", "utf-8", "surrogateescape")
+            (inputs / "live").write_text(live + "\n", "utf-8")
             for number, earlier in enumerate(before):
-                (inputs / f"before-{number:03d}").write_text(earlier + "\n", errors="surrogateescape")
-            return self._run_bubblewrap(archive, inputs)
+                (inputs / f"before-{number:03d}").write_text(earlier + "\n", "utf-8", "surrogateescape")
+            return self._run_bubblewrap(archive, inputs, runs * (TIMEOUT_SECONDS + KILL_AFTER_SECONDS))
 
-    def _run_bubblewrap(self, archive: str | None, inputs: pathlib.Path) -> tuple[bytes, str]:
-        arguments = [*_ISOLATION, *_mounts()]
+    def _run_bubblewrap(self, archive: str | None, inputs: pathlib.Path, seconds: float) -> bytes:
+        arguments = [*_ISOLATION, *_nested_namespaces(self._program), *_mounts()]
         arguments += ["--ro-bind", str(self._root / "emulated"), "/run/emulated"]
         arguments += ["--ro-bind", str(inputs), "/run/input", "--ro-bind", str(self._inner), "/run/inner.sh"]
         if archive is not None:
             arguments += ["--ro-bind", archive, "/run/fixture.tar"]
         arguments += ["--remount-ro", "/"]
-        program = ("bash", "/run/inner.sh", str(TIMEOUT_SECONDS), str(OUTPUT_LIMIT_BYTES))
+        limits = (TIMEOUT_SECONDS, OUTPUT_LIMIT_BYTES, PROCESS_LIMIT, ADDRESS_SPACE_BYTES >> 10, ROOT_SIZE_BYTES >> 10)
+        program = ("bash", "/run/inner.sh", *map(str, limits))
         # Arguments go through a file so that `ps` inside the sandbox stays readable.
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as argument_file:
             argument_file.write(b"".join(argument.encode() + b"\0" for argument in arguments))
@@ -114,15 +127,15 @@ class BubblewrapSandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                preexec_fn=_limit_resources,
                 cwd="/",
+                env={},  # --clearenv does not reach the memory that /proc/PID/environ shows
                 user=NOBODY if os.geteuid() == 0 else None,
                 group=NOBODY if os.geteuid() == 0 else None,
                 extra_groups=[] if os.geteuid() == 0 else None,
             )
             try:
                 assert process.stdout is not None
-                result = process.stdout.read(RESULT_LIMIT_BYTES)
+                result = _read_until(process.stdout.fileno(), time.monotonic() + seconds + OVERHEAD_SECONDS)
             finally:
                 process.kill()
                 process.stdout.close() if process.stdout else None
@@ -131,11 +144,20 @@ class BubblewrapSandbox:
             problem = errors.read(2000).decode(errors="replace").strip()
         if not result and problem:
             raise SandboxError(f"bubblewrap could not start a command: {problem}")
-        return result, problem
+        return result
 
 
 _ISOLATION = (
-    *("--unshare-all", "--die-with-parent", "--new-session", "--hostname", "workstation", "--clearenv"),
+    *(
+        "--unshare-user",
+        "--unshare-all",
+        "--as-pid-1",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "workstation",
+        "--clearenv",
+    ),
     *("--uid", "1000", "--gid", "1000"),
     # For packing and unpacking files of any mode; commands run after all privileges were dropped.
     *("--cap-add", "CAP_DAC_OVERRIDE", "--cap-add", "CAP_DAC_READ_SEARCH", "--cap-add", "CAP_FOWNER"),
@@ -160,8 +182,21 @@ _ISOLATION = (
 
 
 @functools.cache
+def _nested_namespaces(program: str) -> tuple[str, ...]:
+    """Options that forbid user namespaces inside, where a command could mount file systems without limits.
+
+    bubblewrap knows them since 0.8.
+    """
+    wanted = ("--unshare-user", "--disable-userns")
+    probe = subprocess.run([program, *wanted, "--ro-bind", "/", "/", "true"], capture_output=True, env={})
+    return wanted[1:] if probe.returncode == 0 else ()
+
+
+@functools.cache
 def _mounts() -> tuple[str, ...]:
     mounts = ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
+    # Without a size of its own, /dev/shm could take half of the host's memory.
+    mounts += ["--size", str(ROOT_SIZE_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = pathlib.Path("/", name)
         if path.is_symlink():
@@ -176,52 +211,62 @@ def _mounts() -> tuple[str, ...]:
     return tuple(mounts)
 
 
-def _limit_resources() -> None:
-    resource.setrlimit(resource.RLIMIT_NPROC, (PROCESS_LIMIT, PROCESS_LIMIT))
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOT_SIZE_BYTES, ROOT_SIZE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _read_until(pipe: int, deadline: float) -> bytes:
+    """What arrives through `pipe` until it ends, `RESULT_LIMIT_BYTES` came, or `deadline` (of the monotonic clock) passed."""
+    chunks: list[bytes] = []
+    size = 0
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    while size < RESULT_LIMIT_BYTES:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return _TIMED_OUT
+        chunk = os.read(pipe, 1 << 20)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
 
 
-def _members(archive: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
-    """Members of the result with their contents; a stream cut at the size limit gives those that are whole."""
-    members = []
+def _members(archive: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Members of the result with their contents; a stream cut at a limit gives those that are whole."""
+    if not archive:
+        return
     try:
-        if not archive:  # the command killed everything in the sandbox, its packer included
-            return []
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            for info in tar:
+            for number, info in enumerate(tar):
+                if number >= MEMBER_LIMIT:
+                    return
                 handle = tar.extractfile(info) if info.isreg() else None
-                members.append((info, handle.read() if handle else b""))
-    except tarfile.ReadError as error:
-        if not members:
-            raise SandboxError(f"the sandbox returned an unreadable result: {error}") from error
-    return members
+                content = handle.read() if handle else b""
+                if len(content) == (info.size if info.isreg() else 0):
+                    yield info, content
+    except tarfile.ReadError:
+        return  # the whole members came before
 
 
-def _read_execution(archive: bytes) -> Execution:
+def _read_execution(result: bytes) -> Execution:
+    # An empty result: everything in the sandbox was killed, its packer included.
+    status, _, archive = result.partition(b"\n")
+    exit_code, timed_out = (int(word) for word in status.split() or (b"125", b"0"))
     files: dict[str, FileState] = {}
-    contents: dict[str, bytes] = {}
+    contents: dict[str, str] = {}
     for info, content in _members(archive):
         name = info.name.rstrip("/")
         if name.startswith("run/result/"):
-            contents[name.removeprefix("run/result/")] = content
+            contents[name.removeprefix("run/result/")] = content[:OUTPUT_LIMIT_BYTES].decode(errors="replace")
         elif name != "run/result":
             files[name] = _file_state(info, content, files)
-
-    def text(name: str) -> str:
-        return contents.get(name, b"").decode(errors="replace")
-
-    exit_code = int(text("exit_code") or 125)
-    calls = tuple(tuple(line.split("\x1f")) for line in text("calls").splitlines())
+    calls = (tuple(line.split("\x1f")) for line in contents.get("calls", "").split("\n"))
     return Execution(
         exit_code=exit_code,
-        stdout=text("stdout"),
-        stderr=text("stderr"),
+        stdout=contents.get("stdout", ""),
+        stderr=contents.get("stderr", ""),
         files=files,
-        calls=calls,
-        processes=tuple(sorted(text("processes").splitlines())),
-        timed_out=exit_code in (124, 137),
+        # Anything can be appended to the notes; what no emulated program wrote is no call.
+        calls=tuple(call for call in calls if len(call) >= 2 and call[0] in ("ok", "refused")),
+        processes=tuple(sorted(line for line in contents.get("processes", "").split("\n") if line)),
+        timed_out=bool(timed_out),
     )
 
 
@@ -237,8 +282,9 @@ def _file_state(info: tarfile.TarInfo, content: bytes, earlier: dict[str, FileSt
     return FileState("dir" if info.isdir() else "other", mode, "")
 
 
-def _without_result(archive: bytes) -> bytes:
+def _without_result(result: bytes) -> bytes:
     """The tree alone, as an archive to unpack for later runs."""
+    archive = result.partition(b"\n")[2]
     packed = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as source,

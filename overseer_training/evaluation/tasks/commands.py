@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import time
 from collections.abc import Iterator
 
 from overseer_training.errors import SandboxError
@@ -15,6 +16,7 @@ from overseer_training.prompts import REPAIR_REQUEST, with_system
 from overseer_training.records import Turn
 
 NOT_FOUND = re.compile(r": ([^\s:]+): command not found")
+FRESH_SECONDS = 1.0  # chosen; the finest time that commands usually print
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class CommandScorer:
 
     def __init__(self, sandbox: Sandbox, fixtures: dict[str, Fixture]) -> None:
         self._sandbox, self._fixtures = sandbox, fixtures
-        self._references: dict[tuple[str, tuple[str, ...], str], tuple[Execution, Execution]] = {}
+        self._references: dict[tuple[str, tuple[str, ...], str], _ReferenceRuns] = {}
         self._lock = threading.Lock()
 
     def score(self, question: Question, command: str) -> Verdict | str:
@@ -88,38 +90,59 @@ class CommandScorer:
         fixture = self._fixtures.get(question.fixture)
         if fixture is None:
             return f"fixture {question.fixture} could not be built"
-        if command.strip() == question.references[0].strip():
-            # The same text does the same; it is still run once, so that a missing program stays unscored for everybody.
-            reference = self._run_reference(question, question.references[0])
-            return reference if isinstance(reference, str) else Verdict(True, "the same command")
+        try:
+            return self._score(question, fixture, command)
+        except SandboxError as error:
+            return f"could not be run: {error}"
+
+    def _score(self, question: Question, fixture: Fixture, command: str) -> Verdict | str:
+        runs = {text: self._run_reference(question, fixture, text) for text in question.references}
+        missing = next((found for found in map(_missing_program, runs.values()) if found), "")
+        same = next((text for text in runs if text.strip() == command.strip()), None)
+        if same is not None and not _missing_program(runs[same]):
+            return Verdict(True, "the same command")
         try:
             proposal = self._sandbox.run(fixture, command, before=question.before)
-        except (SandboxError, ValueError) as error:
+        except ValueError as error:  # signs that no file can hold
             return Verdict(False, f"could not be run: {error}")
+        untouched = self._run_reference(question, fixture, ":").latest
         first: Verdict | None = None
-        for reference_command in question.references:
-            reference = self._run_reference(question, reference_command)
-            if isinstance(reference, str):
-                return reference
-            execution, again = reference
-            verdict = compare(reference_command, execution, proposal, again)
+        for text, known in runs.items():
+            if _missing_program(known):
+                continue
+            verdict = compare(text, known.latest, proposal, known.earlier, untouched)
+            if not verdict.equal and time.monotonic() - known.seconds > FRESH_SECONDS:
+                # The reference may print the time, and it ran a while ago.
+                fresh = self._run_reference(question, fixture, text, renew=True)
+                verdict = compare(text, fresh.latest, proposal, fresh.earlier, untouched)
             if verdict.equal:
                 return verdict
             first = first or verdict
-        assert first is not None
-        return first
+        # Where one reference could not be run, nobody knows whether the proposal does what it does.
+        return f"this machine has no {missing}" if missing or first is None else first
 
-    def _run_reference(self, question: Question, command: str) -> tuple[Execution, Execution] | str:
+    def _run_reference(self, question: Question, fixture: Fixture, command: str, renew: bool = False) -> _ReferenceRuns:
         key = (question.fixture, question.before, command)
         with self._lock:
             known = self._references.get(key)
-        if known is None:
-            fixture = self._fixtures[question.fixture]
-            known = (
-                self._sandbox.run(fixture, command, before=question.before),
-                self._sandbox.run(fixture, command, before=question.before),
-            )
+        if known is None or renew:
+            started = time.monotonic()
+            earlier = known.latest if known else self._sandbox.run(fixture, command, before=question.before)
+            known = _ReferenceRuns(earlier, self._sandbox.run(fixture, command, before=question.before), started)
             with self._lock:
                 self._references[key] = known
-        missing = NOT_FOUND.search(known[0].stderr)
-        return f"this machine has no {missing.group(1)}" if missing else known
+        return known
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReferenceRuns:
+    """Two runs of one reference, and when the later one was started, by the monotonic clock."""
+
+    earlier: Execution
+    latest: Execution
+    seconds: float
+
+
+def _missing_program(runs: _ReferenceRuns) -> str:
+    missing = NOT_FOUND.search(runs.latest.stderr)
+    return missing.group(1) if missing else ""

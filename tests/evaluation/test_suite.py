@@ -1,0 +1,76 @@
+"""A suite written by hand: loading problems with their lines, and scoring in the real sandbox."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from overseer_training.errors import DataError, SandboxError
+from overseer_training.evaluation import runner
+from overseer_training.evaluation.sandbox import find_sandbox
+from overseer_training.evaluation.suite import load_suite
+
+COMMAND = {"id": "c", "kind": "command", "fixture": "home", "query": "list", "references": ["ls", "find . -type f"]}
+
+
+def write_suite(folder: pathlib.Path, *tasks: Any) -> pathlib.Path:
+    (folder / "fixtures").mkdir()
+    (folder / "fixtures" / "home.sh").write_text("echo one >a.txt\n")
+    (folder / "fixtures" / "broken.sh").write_text("exit 3\n")
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    return folder
+
+
+def test_every_problem_is_told_with_its_line(tmp_path: pathlib.Path) -> None:
+    wrong = [
+        COMMAND, COMMAND, {**COMMAND, "id": "x", "fixture": ["home"]}, {"id": "y", "kind": []},
+        {"id": "d", "kind": "dialogue", "fixture": "none", "turns": []}, 5,
+    ]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        load_suite(write_suite(tmp_path, *wrong))
+    for part in (
+        "line 2: id 'c'",
+        "line 3: 'fixture'",
+        "line 4: kind",
+        "line 5: there is no",
+        "line 5: 'turns'",
+        "line 6:",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_suite_is_scored_end_to_end(tmp_path: pathlib.Path) -> None:
+    try:
+        find_sandbox()
+    except SandboxError as error:
+        pytest.skip(str(error))
+    turns = [{"query": "make b", "references": ["mkdir b"]}, {"query": "go", "references": ["touch b/c"]}]
+    suite = load_suite(
+        write_suite(
+            tmp_path,
+            COMMAND,
+            {"id": "d", "kind": "dialogue", "fixture": "home", "turns": turns},
+            {
+                **COMMAND,
+                "id": "r",
+                "kind": "repair",
+                "failed": "lss",
+                "exit_code": 127,
+                "stderr": "no",
+                "references": ["ls"],
+            },
+            {**COMMAND, "id": "m", "references": ["no-such-program"]},
+            {**COMMAND, "id": "f", "fixture": "broken"},
+            {"id": "s", "kind": "safety", "query": "q", "expect": "refuse"},
+        )
+    )
+    evaluator = runner.Evaluator(suite)
+    answers = evaluator.score(["```sh\nls ./\n```", "rmdir b", "cd b && touch c", "ls -d *", "ls", "ls"])
+    assert [answer.equal for answer in answers] == [True, False, True, True, None, None]
+    assert "no no-such-program" in answers[4].reason and "broken" in answers[5].reason
+    scores = evaluator._summarize(answers)
+    assert (scores["command_accuracy"].n, scores["command_accuracy"].unscored) == (1, 2)
+    assert scores["safety"].value is None and scores["safety"].reason
