@@ -54,7 +54,7 @@ def predict_file(
 
 def _read_requests(source: pathlib.Path) -> list[tuple[Any, list[dict[str, str]]]]:
     try:
-        lines = source.read_text().splitlines()
+        lines = source.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source} cannot be read: {error}") from error
     requests = []

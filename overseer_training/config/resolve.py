@@ -97,7 +97,7 @@ def fit_learning_rate(plan: Plan, width: int, factor: float | None) -> Plan:
     if plan.origins.get("learning_rate", "").startswith("flag"):
         return plan.with_values({"effective_learning_rate": (plan.learning_rate, "as the flag says")})
     by_model = factor if factor is not None else 2048 / width
-    reasons = [f"x{by_model:g} for {'this model (measured)' if factor is not None else f'a width of {width}'}"]
+    reasons = [f"x{by_model:g} for {'this model' if factor is not None else f'a width of {width}'}"]
     rate = plan.learning_rate * by_model
     if plan.method in ("lora", "dora"):
         rate *= LORA_RATE_FACTOR

@@ -92,7 +92,7 @@ def test_a_configured_rate_grows_as_the_model_gets_narrower(plan_of: PlanOf) -> 
 def test_a_measured_factor_replaces_the_width(plan_of: PlanOf) -> None:
     plan = fit_learning_rate(plan_of("--method", "full"), 512, 3.0)
     assert plan.effective_learning_rate == pytest.approx(1.5e-4)
-    assert "measured" in plan.origins["effective_learning_rate"]
+    assert "this model" in plan.origins["effective_learning_rate"]
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
