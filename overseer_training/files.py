@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -18,19 +19,13 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Make renames in `folder` survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: pathlib.Path) -> None:
+    """Make the content of a file, or the names in a folder, survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_file(path: pathlib.Path) -> None:
-    """Make the content of `path` survive a power loss."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
 
 
 @contextlib.contextmanager
@@ -43,11 +38,33 @@ def staged_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield staging
         staging.chmod(0o644)
-        sync_file(staging)
+        sync_path(staging)
         staging.replace(path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
     finally:
         staging.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Like `staged_file` for a folder; a folder that is already at `target` is replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".staging-{target.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        for path in staging.rglob("*"):
+            sync_path(path)
+        sync_path(staging)
+        # A folder cannot be renamed over one with files: a crash while the old one goes leaves less of it, and no
+        # manifest that lists it.
+        if target.exists():
+            shutil.rmtree(target)
+        staging.replace(target)
+        sync_path(target.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

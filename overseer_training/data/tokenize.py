@@ -56,13 +56,8 @@ def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, 
     all_labels: list[int] = []
     starts = [0]
     too_long = []
-    for example in examples:
-        ids, labels = _tokenize_one(example, tokenizer, frozenset(stop_ids))
-        if not any(label in stop_ids for label in labels):
-            raise PreflightError(
-                f"row {example.id}: no end-of-turn token among its labels; the model would never stop. "
-                "Its chat template must end the assistant's turn with a stop token."
-            )
+    for example, stretches in zip(examples, _render(examples, tokenizer), strict=True):
+        ids, labels = _label(example, stretches, frozenset(stop_ids))
         if len(ids) > sequence_length:
             too_long.append(example.id)
             continue
@@ -70,41 +65,53 @@ def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, 
         all_labels += labels
         starts.append(len(all_ids))
     if examples and len(starts) == 1:
-        raise PreflightError(
-            f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length"
-        )
+        raise PreflightError(f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length")
     return TokenSet(
         np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long)
     )
 
 
-def _tokenize_one(example: Example, tokenizer: Any, stop_ids: frozenset[int]) -> tuple[list[int], list[int]]:
+def _render(examples: Sequence[Example], tokenizer: Any) -> list[list[tuple[list[int], list[int]]]]:
+    """For each example and each of its assistant's turns: (ids of the prompt, ids up to and with the turn).
+
+    Everything is tokenized in one call, as a tokenizer does for a prompt: the rendered text, without further special tokens.
+    """
+    texts: list[str] = []
+    turns = []
+    for example in examples:
+        messages = with_system(example.turns, example.platform)
+        positions = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+        turns.append(len(positions))
+        for position in positions:
+            for part, is_prompt in ((messages[:position], True), (messages[: position + 1], False)):
+                texts.append(tokenizer.apply_chat_template(part, add_generation_prompt=is_prompt, tokenize=False))
+    ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    return [[(next(ids), next(ids)) for _ in range(count)] for count in turns]
+
+
+def _label(
+    example: Example, stretches: Sequence[tuple[list[int], list[int]]], stop_ids: frozenset[int]
+) -> tuple[list[int], list[int]]:
     """Ids and labels; what a template puts behind an end of turn has no label, and ends no row."""
-    messages = with_system(example.turns, example.platform)
     ids: list[int] = []
     labels: list[int] = []
-    for position, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prompt = _render(tokenizer, messages[:position], add_generation_prompt=True)
-        whole = _render(tokenizer, messages[: position + 1], add_generation_prompt=False)
+    last_label = 0
+    for prompt, whole in stretches:
         if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise PreflightError(
                 f"row {example.id}: the chat template renders other prompt tokens in training than when answering; "
                 "use a base model whose template adds turns at the end only"
             )
         answer = whole[len(prompt) :]
-        end = next((index for index, token in enumerate(answer) if token in stop_ids), len(answer) - 1) + 1
+        end = next((index for index, token in enumerate(answer) if token in stop_ids), -1) + 1
+        if not end:
+            raise PreflightError(
+                f"row {example.id}: no end-of-turn token among its labels; the model would never stop. "
+                "Its chat template must end the assistant's turn with a stop token."
+            )
         labels += [IGNORED] * (len(prompt) - len(labels)) + answer[:end] + [IGNORED] * (len(answer) - end)
         ids = whole
         last_label = len(prompt) + end
     if not any(label != IGNORED for label in labels):
         raise PreflightError(f"row {example.id}: it has no labelled token")
     return ids[:last_label], labels[:last_label]
-
-
-def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
-    )
-    return list(encoded["input_ids"])

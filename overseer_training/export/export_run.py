@@ -18,7 +18,7 @@ from overseer_training.export.model_folder import ModelFolder, read_model_folder
 from overseer_training.export.ollama_file import modelfile_text
 from overseer_training.export.parity import Parity, measure_parity
 from overseer_training.export.quantize import find_program, quantize
-from overseer_training.export.staging import sha256_of, write_json, write_text
+from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import RunPaths
 
 GGUF_KINDS = ("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "gguf-q4_k_m")
@@ -153,7 +153,7 @@ def _manifest(
         {
             "path": path.relative_to(folder).as_posix(),
             "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
+            "sha256": sha256(path),
             "format": FORMATS.get(path.suffix, "modelfile" if path.name == "Modelfile" else "other"),
         }
         for path in sorted(files)

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from overseer_training.errors import ModelError, UsageError
 from overseer_training.export.architectures import Architecture
 from overseer_training.export.model_folder import ModelFolder, read_model_folder
-from overseer_training.export.staging import staged_file
+from overseer_training.files import staged_file
 from overseer_training.export.vocabulary import Vocabulary, read_vocabulary
 
 GgufKind = Literal["f16", "bf16", "f32", "q8_0"]

@@ -15,7 +15,7 @@ import torch
 
 from overseer_training.errors import ModelError
 from overseer_training.export.model_folder import DESCRIPTION_NAME, TOKENIZER_FILES, ModelFolder, read_model_folder
-from overseer_training.export.staging import staged_folder, write_json
+from overseer_training.files import staged_folder, write_json
 
 SafetensorsKind = Literal["bf16", "f16"]
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from overseer_training.export.parity import Parity
-from overseer_training.export.staging import write_text
+from overseer_training.files import write_text
 
 # Licences of bases, by a part of the name: the identifier on the Hugging Face hub and what people call it.
 LICENCES = {

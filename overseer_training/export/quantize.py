@@ -14,7 +14,7 @@ import subprocess
 from typing import Any, Literal, get_args
 
 from overseer_training.errors import ModelError, NotAvailableError, UsageError
-from overseer_training.export.staging import staged_file
+from overseer_training.files import staged_file
 
 QuantizedKind = Literal["q8_0", "q4_k_m"]
 PROGRAM = "llama-quantize"

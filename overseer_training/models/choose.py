@@ -28,7 +28,7 @@ def forecast_memory_bytes(parameters: int, plan: Plan, width: int) -> int:
         weights = parameters * weight_bytes + int(parameters * ADAPTER_SHARE) * 16
     else:
         weights = parameters * (16 if plan.precision == "fp32" else 20)
-    tokens = min(plan.micro_batch_size * plan.sequence_length, 2048)
+    tokens = min(plan.micro_batch_size * plan.sequence_length, 1024)
     return PROCESS_BYTES + weights + tokens * width * 30 * 30 * weight_bytes
 
 

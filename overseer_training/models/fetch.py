@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from overseer_training.errors import ModelError
-from overseer_training.files import sha256, sync_file, sync_folder, write_json
+from overseer_training.files import sha256, sync_path, write_json
 from overseer_training.models import catalog
 from overseer_training.models.catalog import CatalogEntry, Packaged
 
@@ -150,11 +150,11 @@ def _dequantize(gguf: pathlib.Path, folder: pathlib.Path, notify: Notify) -> pat
             _write_dequantized(gguf, staging)
             files = {path.name: sha256(path) for path in sorted(staging.iterdir())}
             for path in staging.iterdir():
-                sync_file(path)
+                sync_path(path)
             write_json(staging / "manifest.json", {"source_sha256": sha256(gguf), "files": files})
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)
-            sync_folder(folder.parent)
+            sync_path(folder.parent)
     return folder
 
 

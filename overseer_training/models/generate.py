@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,6 +11,8 @@ from overseer_training.models.load import LoadedModel
 
 MAX_NEW_TOKENS = 96  # the longest command of the corpus has 71 tokens
 BATCH_SIZE = 32
+CODE_BLOCK = re.compile(r"```[ \t]*(?:\w+[ \t]*\n)?(.*?)(?:```|$)", re.DOTALL)
+CONTINUATION = re.compile(r"\s*\\\n\s*")
 
 
 def render_prompt(loaded: LoadedModel, messages: list[dict[str, str]]) -> list[int]:
@@ -74,13 +77,13 @@ def _generate_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_token
 
 
 def extract_command(text: str) -> str:
-    """The command in an answer: the content of its first code block, else its first line without a prompt sign."""
-    text = text.strip()
-    if "```" in text:
-        block = text.split("```")[1]
-        first, newline, rest = block.partition("\n")
-        text = (rest if newline and first.strip() in ("", "bash", "sh", "shell", "zsh", "console") else block).strip()
-    line = text.split("\n")[0].strip()
-    if line.startswith("`") and line.endswith("`") and len(line) > 2:
+    """The command in an answer: what its first code block holds, else its first line that is not an announcement."""
+    block = CODE_BLOCK.search(text)
+    joined = CONTINUATION.sub(" ", block.group(1) if block else text)
+    lines = [line.strip() for line in joined.split("\n") if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":") and not block:
+        del lines[0]
+    line = lines[0] if lines else ""
+    if len(line) > 2 and line.startswith("`") and line.endswith("`"):
         line = line.strip("`")
     return line.removeprefix("$ ").strip()

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from overseer_training.errors import TrainingError
-from overseer_training.files import sha256, staged_file, sync_file, sync_folder, write_json
+from overseer_training.files import sha256, staged_file, sync_path, write_json
 from overseer_training.training.checkpoint_paths import FILES, list_checkpoints
 
 KEPT = 2  # newest checkpoints; an older one is deleted only after a newer one is whole
@@ -57,11 +57,11 @@ def save_checkpoint(folder: pathlib.Path, checkpoint: Checkpoint) -> pathlib.Pat
         save_file({name: tensor.contiguous().cpu() for name, tensor in checkpoint.moments.items()}, staging / FILES[1])
         (staging / FILES[2]).write_text(json.dumps(checkpoint.state))
         for name in FILES:
-            sync_file(staging / name)
+            sync_path(staging / name)
         write_json(staging / "manifest.json", {"files": {name: sha256(staging / name) for name in FILES}})
         shutil.rmtree(target, ignore_errors=True)  # a run that resumed before this step writes it again
         staging.rename(target)
-        sync_folder(folder)
+        sync_path(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise TrainingError(

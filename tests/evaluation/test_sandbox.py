@@ -18,10 +18,7 @@ MARKER = "31.4159"  # an unusual duration for `sleep`, by which left-over proces
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    try:
-        return find_sandbox()
-    except SandboxError as error:
-        pytest.skip(str(error))
+    return find_sandbox()
 
 
 @pytest.fixture(scope="module")

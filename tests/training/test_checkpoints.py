@@ -71,7 +71,7 @@ def test_swapped_files_are_noticed(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES])
-@pytest.mark.parametrize("call", ["save_file", "sync_file", "write_json", "sync_folder"])
+@pytest.mark.parametrize("call", ["save_file", "sync_path", "write_json"])
 def test_a_failing_write_leaves_the_old_checkpoint(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, error: int, call: str
 ) -> None:
