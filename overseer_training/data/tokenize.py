@@ -65,7 +65,9 @@ def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, 
         all_labels += labels
         starts.append(len(all_ids))
     if examples and len(starts) == 1:
-        raise PreflightError(f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length")
+        raise PreflightError(
+            f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length"
+        )
     return TokenSet(
         np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long)
     )

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 from overseer_training.errors import ModelError, UsageError
 from overseer_training.export.architectures import Architecture
 from overseer_training.export.model_folder import ModelFolder, read_model_folder
-from overseer_training.files import staged_file
 from overseer_training.export.vocabulary import Vocabulary, read_vocabulary
+from overseer_training.files import staged_file
 
 GgufKind = Literal["f16", "bf16", "f32", "q8_0"]
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama_ftype in llama.h

@@ -45,8 +45,7 @@ EXAMPLES = [
 
 def make_plan(*arguments: str) -> Plan:
     flags = build_parser().parse_args(
-        ["--device", "cpu", "--precision", "fp32", "--micro-batch-size", "4", "--gradient-accumulation-steps", "2"]
-        + ["--warmup-steps", "1", "--ram-limit", "1.0", "--lora-rank", "4", *arguments]
+        ["--device", "cpu", "--precision", "fp32", "--micro-batch-size", "4", "--gradient-accumulation-steps", "2", "--warmup-steps", "1", "--ram-limit", "1.0", "--lora-rank", "4", *arguments]
     )
     return resolve(flags, load_configuration(), find_machine(), for_run=True)
 
@@ -125,7 +124,9 @@ def test_a_small_model_lives_its_whole_life(
 
     cut, _ = make_trainer(base, plan, tmp_path / "cut")
     stop = StopSignals()
-    cut.listener = lambda event: setattr(stop, "received", 15) if event["kind"] == "train" and event["step"] == 3 else None
+    cut.listener = lambda event: (
+        setattr(stop, "received", 15) if event["kind"] == "train" and event["step"] == 3 else None
+    )
     stop.__class__ = type("Stop", (StopSignals,), {"exit_code": 143, "name": "SIGTERM"})
     cut.run(schedule, stop)
     resumed, _ = make_trainer(base, plan, tmp_path / "cut")
@@ -145,7 +146,9 @@ def test_a_small_model_lives_its_whole_life(
     assert len(together) == len(PAIRS)
 
 
-def test_an_adapter_that_was_merged_answers_like_the_trained_model(llama_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_an_adapter_that_was_merged_answers_like_the_trained_model(
+    llama_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     plan = make_plan("--method", "lora", "--max-steps", "4", "--epochs", "4")
     plan = plan.with_values({"effective_learning_rate": (2e-2, "test")})
     trainer, tokenizer = make_trainer(llama_folder, plan, tmp_path / "c")
@@ -169,7 +172,9 @@ def test_short_row_attention_equals_the_library(llama_folder: pathlib.Path) -> N
     short.set_attn_implementation(attention.NAME)
     ids = torch.randint(0, 300, (3, 17))
     with torch.no_grad():
-        torch.testing.assert_close(short(ids, use_cache=False).logits, plain(ids, use_cache=False).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            short(ids, use_cache=False).logits, plain(ids, use_cache=False).logits, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_a_custom_model_is_a_function_of_its_seed(tmp_path: pathlib.Path) -> None:

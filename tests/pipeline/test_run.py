@@ -13,7 +13,17 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ["--model-type", "custom", "--cpu-only", "--sequence-length", "256", "--augmented-copies", "0", "--ram-limit", "1.0"]
+SMALL = [
+    "--model-type",
+    "custom",
+    "--cpu-only",
+    "--sequence-length",
+    "256",
+    "--augmented-copies",
+    "0",
+    "--ram-limit",
+    "1.0",
+]
 CONFIG = """
 exec(open({original!r}).read())
 custom_model.update(vocabulary_size=1000, hidden_size=32, intermediate_size=64, layers=2, attention_heads=2, key_value_heads=1)
@@ -30,7 +40,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def start(workplace: pathlib.Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "main_training.py"), "--output-dir", str(workplace / "runs"), *arguments]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, cwd=workplace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=workplace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -66,7 +78,15 @@ def run(workplace: pathlib.Path) -> pathlib.Path:
 
 
 def test_everything_is_in_the_run_directory(run: pathlib.Path) -> None:
-    for name in ("plan.json", "data/manifest.json", "metrics.jsonl", "model/overseer.json", "eval.json", "answers.jsonl", "report.html"):
+    for name in (
+        "plan.json",
+        "data/manifest.json",
+        "metrics.jsonl",
+        "model/overseer.json",
+        "eval.json",
+        "answers.jsonl",
+        "report.html",
+    ):
         assert (run / name).exists(), name
     assert (run.parent / "latest").resolve() == run.resolve()
 
@@ -95,7 +115,9 @@ def test_the_profile_reached_the_trainer(run: pathlib.Path) -> None:
     values = json.loads((run / "plan.json").read_text())["values"]
     assert values["micro_batch_size"] == {"value": 1, "origin": "profile --cpu-only"}
     train = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"train"' in line]
-    assert all(abs(event["examples_per_second"] / event["tokens_per_second"] * event["tokens"] - 64) < 1e-6 for event in train)
+    assert all(
+        abs(event["examples_per_second"] / event["tokens_per_second"] * event["tokens"] - 64) < 1e-6 for event in train
+    )
 
 
 def test_ask_prints_one_command_and_runs_nothing(run: pathlib.Path, workplace: pathlib.Path) -> None:
@@ -111,7 +133,17 @@ def test_predict_goes_on_where_it_was_cut_off(run: pathlib.Path, workplace: path
     lines = [{"id": number, "query": f"list file {number}"} for number in range(4)]
     lines[3] = {"id": 3, "messages": [{"role": "user", "content": "count lines"}]}  # type: ignore[dict-item]
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    arguments = ("predict", "--model", str(run), "--input", str(requests), "--output", str(answers), "--max-new-tokens", "8")
+    arguments = (
+        "predict",
+        "--model",
+        str(run),
+        "--input",
+        str(requests),
+        "--output",
+        str(answers),
+        "--max-new-tokens",
+        "8",
+    )
     assert overseer(workplace, *arguments).returncode == 0
     whole = answers.read_text().splitlines()
     assert sorted(json.loads(line)["id"] for line in whole) == [0, 1, 2, 3]
@@ -132,7 +164,9 @@ def test_a_suite_of_ones_own_is_scored(run: pathlib.Path, workplace: pathlib.Pat
 
 
 def test_resuming_with_other_numbers_is_refused(run: pathlib.Path, workplace: pathlib.Path) -> None:
-    code, _, errors = finish(start(workplace, "--resume-from-checkpoint", str(run), "--learning-rate", "0.1", "--epochs", "3"))
+    code, _, errors = finish(
+        start(workplace, "--resume-from-checkpoint", str(run), "--learning-rate", "0.1", "--epochs", "3")
+    )
     assert code == 2
     assert "--learning-rate" in errors
     assert "--epochs" in errors

@@ -39,8 +39,19 @@ def make_tokens(rows: int, seed: int = 0) -> TokenSet:
 @pytest.fixture
 def make_plan() -> Callable[..., Plan]:
     def make(*arguments: str) -> Plan:
-        fast = ("--device", "cpu", "--precision", "fp32", "--micro-batch-size", "4", "--gradient-accumulation-steps", "2")
-        flags = build_parser().parse_args([*fast, "--method", "full", "--warmup-steps", "2", "--ram-limit", "1.0", *arguments])
+        fast = (
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+            "--micro-batch-size",
+            "4",
+            "--gradient-accumulation-steps",
+            "2",
+        )
+        flags = build_parser().parse_args(
+            [*fast, "--method", "full", "--warmup-steps", "2", "--ram-limit", "1.0", *arguments]
+        )
         plan = resolve(flags, load_configuration(), find_machine(), for_run=True)
         return plan.with_values({"effective_learning_rate": (3e-3, "test")})
 
@@ -49,7 +60,9 @@ def make_plan() -> Callable[..., Plan]:
 
 @pytest.fixture
 def make_trainer(tmp_path: pathlib.Path) -> Callable[..., Trainer]:
-    def make(plan: Plan, *, folder: pathlib.Path | None = None, events: list[Any] | None = None, rows: int = 40) -> Trainer:
+    def make(
+        plan: Plan, *, folder: pathlib.Path | None = None, events: list[Any] | None = None, rows: int = 40
+    ) -> Trainer:
         torch.manual_seed(plan.seed)
         config = LlamaConfig(
             vocab_size=VOCABULARY,

@@ -111,7 +111,9 @@ def test_kill_9_while_saving_never_costs_a_published_checkpoint(tmp_path: pathli
     rng = random.Random(0)
     newest = 0
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, str(script), str(folder), str(newest + 1)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(newest + 1)], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(rng.uniform(0.02, 0.3))

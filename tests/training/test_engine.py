@@ -28,7 +28,9 @@ def schedule_of(plan: Plan, rows: int = 40) -> Schedule:
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: master.clone() for name, master in zip(trainer.optimizer.names, trainer.optimizer.masters, strict=True)}
+    return {
+        name: master.clone() for name, master in zip(trainer.optimizer.names, trainer.optimizer.masters, strict=True)
+    }
 
 
 def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
@@ -92,7 +94,9 @@ def test_resuming_equals_the_uninterrupted_run(
     assert second.progress.best_loss == whole.progress.best_loss
 
 
-def test_micro_batches_do_not_change_what_is_learned(make_plan: MakePlan, make_trainer: MakeTrainer, tmp_path: pathlib.Path) -> None:
+def test_micro_batches_do_not_change_what_is_learned(
+    make_plan: MakePlan, make_trainer: MakeTrainer, tmp_path: pathlib.Path
+) -> None:
     results = []
     for budget in (16, 64, 4096):
         plan = make_plan("--max-steps", "5")
@@ -187,7 +191,12 @@ def test_training_stops_early_and_keeps_the_best_weights(
     kept: list[dict[str, torch.Tensor]] = []
 
     def validate() -> tuple[float, float, int]:
-        kept.append({name: value.clone() for name, value in zip(trainer.optimizer.names, trainer.optimizer.parameters, strict=True)})
+        kept.append(
+            {
+                name: value.clone()
+                for name, value in zip(trainer.optimizer.names, trainer.optimizer.parameters, strict=True)
+            }
+        )
         return next(losses), 0.5, 10
 
     monkeypatch.setattr(trainer, "validate", validate)
@@ -204,7 +213,9 @@ def test_a_slower_machine_ends_at_its_time_budget(make_plan: MakePlan, make_trai
     assert outcome.reason == "time_budget"
 
 
-def test_measuring_speed_changes_nothing(make_plan: MakePlan, make_trainer: MakeTrainer, tmp_path: pathlib.Path) -> None:
+def test_measuring_speed_changes_nothing(
+    make_plan: MakePlan, make_trainer: MakeTrainer, tmp_path: pathlib.Path
+) -> None:
     plan = make_plan("--max-steps", "3")
     plain, measured = make_trainer(plan, folder=tmp_path / "a"), make_trainer(plan, folder=tmp_path / "b")
     assert measured.measure_step_seconds(schedule_of(plan)) > 0
