@@ -5,10 +5,12 @@ Takes folders that `fetch.py` prepared or that a run wrote; gives transformers m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-import shutil
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,13 +24,6 @@ from overseer_training.prompts import SYSTEM_PROMPTS
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Linear layers of the language model alone; `all-linear` would also adapt Gemma 3n's per-layer inputs and its towers.
 ADAPTED_LAYERS = r".*\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "tokenizer.model",
-)
 
 
 @dataclasses.dataclass
@@ -90,9 +85,18 @@ def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float, dropout: flo
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=True)
+        with _peft_calls_deprecated_names():
+            return get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise ModelError(f"this model has no layers that adapters know ({error}); use --method full") from error
+
+
+@contextlib.contextmanager
+def _peft_calls_deprecated_names() -> Iterator[None]:
+    """peft 0.21 reads a property that transformers 5.23 renamed; its warning is nothing that a user can act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def save_trained(
@@ -154,7 +158,8 @@ def load_trained(folder: pathlib.Path, device: str = "cpu", dtype: torch.dtype |
 
         base = _base_of_adapter(folder)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        with _peft_calls_deprecated_names():
+            adapted = PeftModel.from_pretrained(model, str(folder))
         model = adapted.merge_and_unload().to(dtype)  # type: ignore[operator]
     else:
         try:
@@ -191,10 +196,3 @@ def _answering_dtype(device: str) -> torch.dtype:
     if device == "cuda" or (device == "cpu" and find_machine().cpu_features):
         return torch.bfloat16
     return torch.float32
-
-
-def copy_tokenizer(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copy tokenizer and chat template unchanged."""
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)

@@ -45,7 +45,23 @@ EXAMPLES = [
 
 def make_plan(*arguments: str) -> Plan:
     flags = build_parser().parse_args(
-        ["--device", "cpu", "--precision", "fp32", "--micro-batch-size", "4", "--gradient-accumulation-steps", "2", "--warmup-steps", "1", "--ram-limit", "1.0", "--lora-rank", "4", *arguments]
+        [
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+            "--micro-batch-size",
+            "4",
+            "--gradient-accumulation-steps",
+            "2",
+            "--warmup-steps",
+            "1",
+            "--ram-limit",
+            "1.0",
+            "--lora-rank",
+            "4",
+            *arguments,
+        ]
     )
     return resolve(flags, load_configuration(), find_machine(), for_run=True)
 
@@ -106,7 +122,6 @@ def make_trainer(base: pathlib.Path, plan: Plan, folder: pathlib.Path) -> tuple[
     return Trainer(model, tokens, tokens, plan, pad_id=pad, folder=folder, listener=lambda event: None), tokenizer
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 @pytest.mark.parametrize("kind", ["llama", "gemma3n"])
 @pytest.mark.parametrize("method", ["full", "lora", "dora"])
 def test_a_small_model_lives_its_whole_life(

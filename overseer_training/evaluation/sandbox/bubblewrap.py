@@ -147,6 +147,19 @@ class BubblewrapSandbox:
         return result
 
 
+_ENVIRONMENT = {
+    "PATH": "/run/emulated:/usr/local/bin:/usr/bin:/usr/sbin:/usr/games",
+    "HOME": "/home/user",
+    "USER": "user",
+    "LOGNAME": "user",
+    "SHELL": "/bin/bash",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "TERM": "dumb",
+    # The same commit gets the same hash in every run.
+    "GIT_AUTHOR_DATE": "2026-11-22T12:00:00Z",
+    "GIT_COMMITTER_DATE": "2026-11-22T12:00:00Z",
+}
 _ISOLATION = (
     *(
         "--unshare-user",
@@ -162,22 +175,7 @@ _ISOLATION = (
     # For packing and unpacking files of any mode; commands run after all privileges were dropped.
     *("--cap-add", "CAP_DAC_OVERRIDE", "--cap-add", "CAP_DAC_READ_SEARCH", "--cap-add", "CAP_FOWNER"),
     *("--cap-add", "CAP_SETPCAP"),
-    *("--setenv", "PATH", "/run/emulated:/usr/local/bin:/usr/bin:/usr/sbin:/usr/games"),
-    *("--setenv", "HOME", "/home/user", "--setenv", "USER", "user", "--setenv", "LOGNAME", "user"),
-    *(
-        "--setenv",
-        "LANG",
-        "C.UTF-8",
-        "--setenv",
-        "TZ",
-        "UTC",
-        "--setenv",
-        "TERM",
-        "dumb",
-        "--setenv",
-        "SHELL",
-        "/bin/bash",
-    ),
+    *(part for name, value in sorted(_ENVIRONMENT.items()) for part in ("--setenv", name, value)),
 )
 
 
