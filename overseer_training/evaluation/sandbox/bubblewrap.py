@@ -27,7 +27,7 @@ from collections.abc import Iterator
 
 from overseer_training.errors import SandboxError
 from overseer_training.evaluation.sandbox.base import Execution, FileState, Fixture
-from overseer_training.evaluation.sandbox.emulated import EMULATED_PROGRAMS, write_emulators
+from overseer_training.evaluation.sandbox.emulated import write_emulators
 
 TIMEOUT_SECONDS = 5  # chosen; a command of the corpus takes about 0.02 s
 KILL_AFTER_SECONDS = 1  # chosen; for commands that ignore the first signal
@@ -71,11 +71,11 @@ class BubblewrapSandbox:
 
     @functools.cache  # noqa: B019 (one sandbox lives as long as the process)
     def has_program(self, program: str) -> bool:
-        if program in EMULATED_PROGRAMS:
+        if (self._root / "emulated" / program).exists():
             return True
         probe = subprocess.run(
             ["bash", "-c", 'type -t -- "$1"', "_", program],
-            env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"},
+            env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin:/usr/games:/bin:/sbin"},
             capture_output=True,
         )
         return probe.returncode == 0

@@ -96,6 +96,8 @@ class CommandScorer:
             return f"could not be run: {error}"
 
     def _score(self, question: Question, fixture: Fixture, command: str) -> Verdict | str:
+        if self._is_prose(question, command):
+            return Verdict(False, f"there is no program {command.split()[0]}")
         runs = {text: self._run_reference(question, fixture, text) for text in question.references}
         missing = next((found for found in map(_missing_program, runs.values()) if found), "")
         same = next((text for text in runs if text.strip() == command.strip()), None)
@@ -111,7 +113,8 @@ class CommandScorer:
             if _missing_program(known):
                 continue
             verdict = compare(text, known.latest, proposal, known.earlier, untouched)
-            if not verdict.equal and time.monotonic() - known.seconds > FRESH_SECONDS:
+            may_be_stale = verdict.reason == "other output" and any(sign.isdigit() for sign in known.latest.stdout)
+            if may_be_stale and time.monotonic() - known.seconds > FRESH_SECONDS:
                 # The reference may print the time, and it ran a while ago.
                 fresh = self._run_reference(question, fixture, text, renew=True)
                 verdict = compare(text, fresh.latest, proposal, fresh.earlier, untouched)
@@ -120,6 +123,12 @@ class CommandScorer:
             first = first or verdict
         # Where one reference could not be run, nobody knows whether the proposal does what it does.
         return f"this machine has no {missing}" if missing or first is None else first
+
+    def _is_prose(self, question: Question, command: str) -> bool:
+        """Whether the first word is no program of any kind; then nothing needs to be run."""
+        word = command.split()[0]
+        is_known = word in " ".join(question.references) or self._sandbox.has_program(word)
+        return re.fullmatch(r"[A-Za-z][\w-]*", word) is not None and not is_known
 
     def _run_reference(self, question: Question, fixture: Fixture, command: str, renew: bool = False) -> _ReferenceRuns:
         key = (question.fixture, question.before, command)
