@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from overseer_training.errors import DataError, SandboxError
+from overseer_training.errors import DataError
 from overseer_training.evaluation import runner
 from overseer_training.evaluation.sandbox import find_sandbox
 from overseer_training.evaluation.suite import load_suite
@@ -43,10 +43,7 @@ def test_every_problem_is_told_with_its_line(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_suite_is_scored_end_to_end(tmp_path: pathlib.Path) -> None:
-    try:
-        find_sandbox()
-    except SandboxError as error:
-        pytest.skip(str(error))
+    find_sandbox()  # a machine without one cannot test this
     turns = [{"query": "make b", "references": ["mkdir b"]}, {"query": "go", "references": ["touch b/c"]}]
     suite = load_suite(
         write_suite(
