@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from overseer_training.records import Platform, Turn
 
-# As short as they can be: they stand before every request. A sentence that says the same costs a sixth of the training time.
+# As short as they can be: they stand before every request. A sentence takes 19 tokens where these take 8, of about 50 a row.
 SYSTEM_PROMPTS: dict[Platform, str] = {"linux": "Linux shell.", "macos": "macOS shell."}
 EXPLAIN_REQUEST = "Explain this command."
 REPAIR_REQUEST = "The command failed:\n$ {command}\n{stderr}\nexit code {exit_code}\nGive the repaired command."

@@ -91,7 +91,7 @@ def fit_learning_rate(plan: Plan, width: int, factor: float | None) -> Plan:
     """The plan with the rate that the optimizer gets.
 
     A configured rate is for all weights of a model 2,048 wide. Adam's best rate falls with the width (Yang et al., "Tensor
-    Programs V", 2022), so a narrower model takes a larger one; `factor` is the catalog's own measurement where there is one.
+    Programs V", 2022), so a narrower model takes a larger one; `factor` is the catalog's own where it has one.
     Adapters take ten times the rate of all weights. A rate given by a flag is taken as it is.
     """
     if plan.origins.get("learning_rate", "").startswith("flag"):
