@@ -8,12 +8,7 @@ if sys.version_info < (3, 11):
         f"Overseer Training needs Python 3.11 or newer; this is {sys.version.split()[0]}. Install one, then run: make train"
     )
 
-try:
-    from overseer_training.cli import train_main
-except ModuleNotFoundError as error:
-    sys.exit(
-        f"{error.name} is not installed. Run `make train` (it sets everything up), or `make setup` and then .venv/bin/python main_training.py"
-    )
+from overseer_training.cli import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main(sys.argv[1:]))

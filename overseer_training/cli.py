@@ -45,6 +45,11 @@ def _guarded(run: Callable[[], int]) -> int:
         logging.getLogger(__name__).debug("failed", exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:  # rooms import what they need when they are called
+        print(
+            f"error: {error.name} is not installed for this Python; run: make train (it sets up .venv)", file=sys.stderr
+        )
+        return UsageError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -158,3 +158,15 @@ def test_a_broken_corpus_is_one_line_and_exit_code_3(tmp_path: pathlib.Path) -> 
     path = tmp_path / "broken.yaml"
     path.write_text("- family: A\n- 3\n")
     assert_one_line(overseer("data", "verify", str(path)), "broken.yaml: entry 2: is not a mapping", exit_code=3)
+
+
+def test_without_an_environment_one_line_says_what_to_run() -> None:
+    """Was a traceback: the rooms import their libraries after the entry point's own check."""
+    root = pathlib.Path(__file__).parents[2]
+    hidden = "import sys; sys.modules['psutil'] = None; sys.argv = ['main_training.py', '--plan']; "
+    hidden += f"sys.path.insert(0, {str(root)!r}); import runpy; runpy.run_path({str(root / 'main_training.py')!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: psutil is not installed for this Python; run: make train (it sets up .venv)"
+    ]
