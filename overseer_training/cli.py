@@ -59,11 +59,11 @@ def _guarded(run: Callable[[], int]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    from overseer_training import pipeline
+    from overseer_training import pipeline, planning
 
     flags = build_parser().parse_args(arguments)
     if flags.plan:
-        plan, forecast = pipeline.make_plan(flags, for_run=False)
+        plan, forecast = planning.make_plan(flags, for_run=False)
         print(plan.as_json(forecast), end="")
         return 0
     return pipeline.run(flags)
@@ -238,12 +238,19 @@ def _report(flags: argparse.Namespace) -> int:
 
 def _verify(flags: argparse.Namespace) -> int:
     from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
-    from overseer_training.evaluation.proof import format_proofs, prove
+    from overseer_training.evaluation.proof import format_counts, format_proof, prove
     from overseer_training.evaluation.sandbox import find_sandbox
 
     families = [family for path in flags.files for family in load_families(path)] if flags.files else load_families()
-    proofs = prove(families, load_fixture_scripts(), find_sandbox())
-    print(format_proofs(families, proofs))
+    proofs = []
+    for proof in prove(families, load_fixture_scripts(), find_sandbox()):
+        proofs.append(proof)
+        for line in format_proof(proof):
+            print(line, flush=True)
+        if sys.stderr.isatty() or len(proofs) % 100 == 0:
+            end = "\r" if sys.stderr.isatty() else "\n"
+            print(f"{len(proofs)} of {len(families)} families", end=end, file=sys.stderr, flush=True)
+    print(format_counts(families, proofs))
     return 1 if any(proof.problems for proof in proofs) else 0
 
 

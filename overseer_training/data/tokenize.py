@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from overseer_training.data.chat_template import ChatTemplate
 from overseer_training.errors import PreflightError
 from overseer_training.prompts import with_system
 from overseer_training.records import Example
@@ -80,13 +81,14 @@ def _render(examples: Sequence[Example], tokenizer: Any) -> list[list[tuple[list
     """
     texts: list[str] = []
     turns = []
+    template = ChatTemplate(tokenizer)
     for example in examples:
         messages = with_system(example.turns, example.platform)
         positions = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
         turns.append(len(positions))
         for position in positions:
             for part, is_prompt in ((messages[:position], True), (messages[: position + 1], False)):
-                texts.append(tokenizer.apply_chat_template(part, add_generation_prompt=is_prompt, tokenize=False))
+                texts.append(template.render(part, is_prompt))
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     return [[(next(ids), next(ids)) for _ in range(count)] for count in turns]
 

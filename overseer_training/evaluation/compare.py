@@ -20,7 +20,7 @@ UNORDERED = re.compile(
 SORTING = re.compile(r"\|\s*(?:sudo\s+)?sort\b")
 SHORT_WITH_NUMBER = re.compile(r"(-[A-Za-z])(\d+)")  # -n50
 LONG_WITH_VALUE = re.compile(r"(--[A-Za-z][\w-]*)=(.*)", re.DOTALL)
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d[\d.,]*")  # 1,234.5 as a whole: its length changes with its value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,19 @@ def normalize_output(text: str, *, ordered: bool = True, numbers: bool = True) -
     return lines if ordered else sorted(lines)
 
 
-def normalize_calls(execution: Execution) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def normalize_calls(
+    execution: Execution, *, values_apart: bool = True
+) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Calls of emulated programs as (program, sorted options, operands).
 
-    `-it` counts as `-i -t`, `-n50` as `-n 50`, `--name=web` as `--name web`.
+    `-it` counts as `-i -t`, `-n50` as `-n 50`.
+
+    Args:
+        values_apart: `--name=web` counts as `--name web`; otherwise it is one option, and may stand behind operands.
     """
     calls = []
     for _, program, *arguments in execution.calls:
-        words = _split_arguments(arguments)
+        words = _split_arguments(arguments, values_apart)
         options = sorted(word for word, is_option in words if is_option)
         calls.append((program, tuple(options), tuple(word for word, is_option in words if not is_option)))
     return calls
@@ -66,20 +71,27 @@ def normalize_calls(execution: Execution) -> list[tuple[str, tuple[str, ...], tu
 
 def calls_agree(reference: Execution, proposal: Execution) -> bool:
     """Whether both made the same calls in the same order, and no value moved to another option (`-g a -G b`, `-G a -g b`)."""
-    if normalize_calls(reference) != normalize_calls(proposal):
+    return any(_calls_agree(reference, proposal, values_apart) for values_apart in (True, False))
+
+
+def _calls_agree(reference: Execution, proposal: Execution, values_apart: bool) -> bool:
+    if normalize_calls(reference, values_apart=values_apart) != normalize_calls(proposal, values_apart=values_apart):
         return False
     for left, right in zip(reference.calls, proposal.calls, strict=True):
-        for before_left, before_right in zip(_options_before(left[2:]), _options_before(right[2:]), strict=True):
+        pairs = (_options_before(call[2:], values_apart) for call in (left, right))
+        for before_left, before_right in zip(*pairs, strict=True):
             if before_left and before_right and not before_left & before_right:
                 return False
     return True
 
 
-def _split_arguments(arguments: Sequence[str]) -> list[tuple[str, bool]]:
+def _split_arguments(arguments: Sequence[str], values_apart: bool) -> list[tuple[str, bool]]:
     """Words with whether each is an option; options that share a word, or hold their value, are taken apart."""
     words: list[tuple[str, bool]] = []
     for argument in arguments:
-        pair = SHORT_WITH_NUMBER.fullmatch(argument) or LONG_WITH_VALUE.fullmatch(argument)
+        pair = SHORT_WITH_NUMBER.fullmatch(argument)
+        if values_apart:
+            pair = pair or LONG_WITH_VALUE.fullmatch(argument)
         if re.fullmatch(r"-[A-Za-z]{2,3}", argument):
             words += [(f"-{letter}", True) for letter in argument[1:]]
         elif pair:
@@ -89,11 +101,11 @@ def _split_arguments(arguments: Sequence[str]) -> list[tuple[str, bool]]:
     return words
 
 
-def _options_before(arguments: Sequence[str]) -> list[set[str]]:
+def _options_before(arguments: Sequence[str], values_apart: bool) -> list[set[str]]:
     """For each operand, the options right before it; one of them may take it as its value."""
     before: list[set[str]] = []
     options: set[str] = set()
-    for word, is_option in _split_arguments(arguments):
+    for word, is_option in _split_arguments(arguments, values_apart):
         if is_option:
             options.add(word)
         else:

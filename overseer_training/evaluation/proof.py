@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from overseer_training.data.sources.corpus import Family, fill
 from overseer_training.errors import SandboxError
@@ -36,26 +37,37 @@ class Proof:
 
 
 def prove(
-    families: Sequence[Family], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int = 2
-) -> list[Proof]:
-    """Run all families; results are in the order of `families`."""
-    fixtures: dict[str, Fixture | str] = {}
+    families: Sequence[Family], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int | None = None
+) -> Iterator[Proof]:
+    """Run all families; yields proofs in the order of `families`, each as soon as it and all before it are there.
+
+    Args:
+        scripts: for each fixture its script, and the script of its processes (empty without any).
+        workers: sandboxes at once; one for each processor if None.
+    """
+    fixtures: dict[str, tuple[Fixture, Execution] | str] = {}
     for name in sorted({family.fixture for family in families}):
         if name not in scripts:
             fixtures[name] = f"there is no fixture {name!r}"
             continue
         try:
-            fixtures[name] = sandbox.build_fixture(name, *scripts[name])
+            fixture = sandbox.build_fixture(name, *scripts[name])
+            fixtures[name] = fixture, sandbox.run(fixture, ":")
         except SandboxError as error:
             fixtures[name] = str(error)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda family: prove_family(family, fixtures[family.fixture], sandbox), families))
+    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        yield from pool.map(lambda family: prove_family(family, fixtures[family.fixture], sandbox), families)
 
 
-def prove_family(family: Family, fixture: Fixture | str, sandbox: Sandbox) -> Proof:
-    """Run one family with each of its bindings."""
-    if isinstance(fixture, str):
-        return Proof(family.name, (fixture,))
+def prove_family(family: Family, built: tuple[Fixture, Execution] | str, sandbox: Sandbox) -> Proof:
+    """Run one family with each of its bindings.
+
+    Args:
+        built: its fixture and what that is without any command, or why it could not be built.
+    """
+    if isinstance(built, str):
+        return Proof(family.name, (built,))
+    fixture, untouched = built
     problems: list[str] = []
     is_executed = True
     for number, binding in enumerate(family.slots):
@@ -65,14 +77,18 @@ def prove_family(family: Family, fixture: Fixture | str, sandbox: Sandbox) -> Pr
         if missing:
             return Proof(family.name, (), missing_program=missing.group(1), is_executed=False)
         is_executed &= not execution.calls
-        found = _execution_problems(family, execution, sandbox.run(fixture, ":"))
+        found = _execution_problems(family, execution, untouched)
         if number == 0:
             found += [f"output lacks {text!r}" for text in family.expect if text not in execution.stdout]
         problems += [f"$ {command}: {problem}" for problem in found]
         if found:
             continue
         again = sandbox.run(fixture, command)
-        for other in (family.command, *family.also):
+        third = sandbox.run(fixture, command) if again != execution else again
+        verdict = compare(command, execution, third, again)
+        if not verdict.equal:
+            problems.append(f"$ {command}: differs from run to run: {verdict.reason}")
+        for other in family.also:
             other = fill(other, binding)
             verdict = compare(command, execution, sandbox.run(fixture, other), again)
             if not verdict.equal:
@@ -95,19 +111,21 @@ def _execution_problems(family: Family, execution: Execution, untouched: Executi
     return []
 
 
-def format_proofs(families: Sequence[Family], proofs: Sequence[Proof]) -> str:
-    """A line for each problem, and the counts."""
-    lines = [f"{proof.family}: {problem}" for proof in proofs for problem in proof.problems]
-    lines += [f"{p.family}: not proved, this machine has no {p.missing_program}" for p in proofs if p.missing_program]
+def format_proof(proof: Proof) -> list[str]:
+    """A line for each problem of a family."""
+    lines = [f"{proof.family}: {problem}" for problem in proof.problems]
+    if proof.missing_program:
+        lines.append(f"{proof.family}: not proved, this machine has no {proof.missing_program}")
+    return lines
+
+
+def format_counts(families: Sequence[Family], proofs: Sequence[Proof]) -> str:
+    """One line: what was proved. Wordings are the rows before augmentation."""
+    executed = {proof.family for proof in proofs if proof.is_executed}
     wordings = sum(len(family.wordings) for family in families)
-    lines.append(
+    wordings_executed = sum(len(family.wordings) for family in families if family.name in executed)
+    return (
         f"{len(families)} families, {wordings} wordings, {len({family.utility for family in families})} utilities, "
-        f"{sum(proof.is_executed for proof in proofs)} executed, {sum(bool(proof.problems) for proof in proofs)} failed"
+        f"{len(executed)} families executed with {wordings_executed / max(1, wordings):.0%} of the wordings, "
+        f"{sum(bool(proof.problems) for proof in proofs)} failed"
     )
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":  # helpers of corpus authors call it by this name
-    from overseer_training.cli import main
-
-    raise SystemExit(main(["data", "verify", *__import__("sys").argv[1:]]))

@@ -1,4 +1,4 @@
-"""Which examples each step learns from, and how they become tensors. Order is data: a function of seed and epoch alone."""
+"""Which examples each step learns from, and in which micro-batches. Order is data: a function of seed and epoch alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from overseer_training.data.tokenize import IGNORED, TokenSet
-
-LENGTH_MULTIPLE = 8  # padded lengths are few, so that kernels and allocators see few shapes
+from overseer_training.training.packing import padded_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +53,6 @@ def split_by_tokens(rows: Sequence[int], lengths: Sequence[int], token_budget: i
         else:
             batches.append([row])
     return batches
-
-
-def padded_length(length: int) -> int:
-    return math.ceil(length / LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-
-
-def pad_rows(tokens: TokenSet, rows: Sequence[int], pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, labels), each (batch, time) int64, padded on the right; labels are IGNORED on prompts and padding."""
-    width = padded_length(max(int(tokens.lengths[row]) for row in rows))
-    ids_bt = np.full((len(rows), width), pad_id, np.int64)
-    labels_bt = np.full((len(rows), width), IGNORED, np.int64)
-    for position, row in enumerate(rows):
-        span = slice(int(tokens.starts[row]), int(tokens.starts[row + 1]))
-        length = span.stop - span.start
-        ids_bt[position, :length] = tokens.ids[span]
-        labels_bt[position, :length] = tokens.labels[span]
-    return torch.from_numpy(ids_bt).to(device), torch.from_numpy(labels_bt).to(device)
 
 
 def answer_tokens(tokens: TokenSet, rows: Sequence[int]) -> int:

@@ -10,33 +10,17 @@ from typing import Any
 
 import torch
 
-from overseer_training.data.tokenize import IGNORED
-from overseer_training.errors import DataError
-
 CHUNK_TOKENS = 512  # chosen: 100 MB of fp32 logits at 49,152 tokens of vocabulary
 
 
-class EmptyBatchError(DataError):
-    """Every label is IGNORED."""
-
-
-def select_answers(hidden_btd: torch.Tensor, labels_bt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states that predict an answer token (n, width), and those tokens (n,).
-
-    Raises:
-        EmptyBatchError: there is none.
-    """
-    targets_bt = labels_bt[:, 1:]
-    chosen_bt = targets_bt != IGNORED
-    if not bool(chosen_bt.any()):
-        raise EmptyBatchError("a batch without a single answer token reached the loss")
-    return hidden_btd[:, :-1][chosen_bt], targets_bt[chosen_bt]
-
-
 def answer_loss(
-    hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None = None
+    hidden_nd: torch.Tensor,
+    head_vd: torch.Tensor,
+    targets_n: torch.Tensor,
+    softcap: float | None = None,
+    divisor: float = 1.0,
 ) -> torch.Tensor:
-    """Summed cross-entropy of `targets_n`, in nats.
+    """Cross-entropy of `targets_n` in nats, summed and divided by `divisor`.
 
     Args:
         hidden_nd: (n, width) hidden states that predict the targets, bf16 or fp32.
@@ -44,7 +28,7 @@ def answer_loss(
         targets_n: (n,) int64 token ids.
         softcap: logits become softcap * tanh(logits / softcap), as Gemma does.
     """
-    loss: torch.Tensor = _ChunkedLoss.apply(hidden_nd, head_vd, targets_n, softcap)
+    loss: torch.Tensor = _ChunkedLoss.apply(hidden_nd, head_vd, targets_n, softcap, divisor)
     return loss
 
 
@@ -53,40 +37,49 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_nd: torch.Tensor, head_vd: torch.Tensor, targets_n: torch.Tensor, softcap: float | None
+        ctx: Any,
+        hidden_nd: torch.Tensor,
+        head_vd: torch.Tensor,
+        targets_n: torch.Tensor,
+        softcap: float | None,
+        divisor: float,
     ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_nd.device)
         hidden_grad = torch.empty_like(hidden_nd) if ctx.needs_input_grad[0] else None
-        head_grad = torch.zeros_like(head_vd, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        head_grad: torch.Tensor | None = None
         for start in range(0, len(targets_n), CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)
-            hidden, targets = hidden_nd[chunk], targets_n[chunk]
+            hidden, targets = hidden_nd[chunk], targets_n[chunk, None]
             logits = (hidden @ head_vd.T).float()
             if softcap is not None:
                 logits = softcap * torch.tanh(logits / softcap)
-            log_normalizer = torch.logsumexp(logits, dim=-1)
-            total += (log_normalizer - logits.gather(1, targets[:, None])[:, 0]).sum()
-            if hidden_grad is None and head_grad is None:
+            log_probabilities = torch.log_softmax(logits, dim=-1)
+            total -= log_probabilities.gather(1, targets).sum()
+            if not any(ctx.needs_input_grad[:2]):
                 continue
-            slope = torch.exp(logits - log_normalizer[:, None])
-            slope[torch.arange(len(targets), device=slope.device), targets] -= 1
+            slope = log_probabilities.exp_()
+            slope.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=slope.dtype))
             if softcap is not None:
                 slope *= 1 - (logits / softcap) ** 2
-            slope = slope.to(hidden_nd.dtype)
+            slope = slope.div_(divisor).to(hidden_nd.dtype)
             if hidden_grad is not None:
                 hidden_grad[chunk] = slope @ head_vd
-            if head_grad is not None:
-                head_grad += slope.T @ hidden
+            if ctx.needs_input_grad[1]:
+                product = slope.T @ hidden
+                head_grad = product if head_grad is None else head_grad.float().add_(product)  # sums are fp32
         ctx.hidden_grad, ctx.head_grad, ctx.head_dtype = hidden_grad, head_grad, head_vd.dtype
-        return total
+        return total / divisor
 
     @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+    def backward(
+        ctx: Any, *upstream: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
         scale = upstream[0]
-        hidden = ctx.hidden_grad * scale if ctx.hidden_grad is not None else None
-        head = (ctx.head_grad * scale).to(ctx.head_dtype) if ctx.head_grad is not None else None
+        hidden, head = ctx.hidden_grad, ctx.head_grad
         ctx.hidden_grad = ctx.head_grad = None
-        return hidden, head, None, None
+        if scale.device.type != "cpu" or scale != 1:  # the loss itself was differentiated: nothing to do
+            hidden, head = (None if part is None else part.mul_(scale) for part in (hidden, head))
+        return hidden, None if head is None else head.to(ctx.head_dtype), None, None, None
 
 
 @torch.no_grad()

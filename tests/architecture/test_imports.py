@@ -12,13 +12,23 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "overseer_training"
 # A module may import what stands before its own room; see docs/architecture.md.
 GROUND = ("errors", "records", "prompts", "files")
 ROOMS = ("config", "guards", "teachers", "data", "models", "training", "evaluation", "learning", "export", "reporting")
-ROOF = ("pipeline", "cli")
+ROOF = ("run_folder", "planning", "pipeline", "cli")
 LEVELS = {
     **dict.fromkeys(GROUND, 0),
     **{room: level for level, room in enumerate((*ROOMS, *ROOF), start=1)},
     "prediction_file": len(ROOMS) + len(ROOF),
 }
-LIGHT = ("config", "cli.py", "pipeline.py", "models/catalog.py", "models/choose.py", "training/checkpoint_paths.py")
+LIGHT = (
+    "config",
+    "cli.py",
+    "pipeline.py",
+    "planning.py",
+    "run_folder.py",
+    "models/catalog.py",
+    "models/choose.py",
+    "training/checkpoint_paths.py",
+    "training/allocator.py",
+)
 HEAVY = {"torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "gguf", "xllamacpp"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 

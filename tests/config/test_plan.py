@@ -12,7 +12,7 @@ import pytest
 from overseer_training.config.plan import Plan, format_plan, read_plan
 from overseer_training.config.resolve import fit_learning_rate
 from overseer_training.errors import DataError
-from overseer_training.pipeline import fit_steps
+from overseer_training.planning import fit_steps
 
 PlanOf = Callable[..., Plan]
 

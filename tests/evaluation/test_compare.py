@@ -47,6 +47,7 @@ def test_order_is_ignored_for_unordered_producers_only(command: str, ordered: bo
 
 def test_numbers_that_change_between_two_runs_of_the_reference_are_masked() -> None:
     assert compare("date", printed("at 10:01"), printed("at 11:59"), printed("at 10:02")).equal
+    assert compare("rsync", printed("1,234.5 bytes"), printed("99.1 bytes"), printed("234.50 bytes")).equal
     assert not compare("wc a", printed("10"), printed("11"), printed("10")).equal
 
 
@@ -57,6 +58,8 @@ def test_numbers_that_change_between_two_runs_of_the_reference_are_masked() -> N
         ("journalctl -n50", "journalctl -n 50", True),
         ("docker run --name=web nginx", "docker run --name web nginx", True),
         ("apt install -y jq", "apt -y install jq", True),
+        ("kubectl scale deployment web --replicas=3", "kubectl scale --replicas=3 deployment web", True),
+        ("kubectl scale deployment web --replicas=3", "kubectl scale --replicas=2 deployment web", False),
         ("usermod -g a -G b me", "usermod -G a -g b me", False),
         ("systemctl stop web", "systemctl start web", False),
     ],

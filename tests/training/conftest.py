@@ -82,7 +82,6 @@ def make_trainer(tmp_path: pathlib.Path) -> Callable[..., Trainer]:
             make_tokens(rows),
             make_tokens(8, seed=1),
             plan,
-            pad_id=0,
             folder=folder or tmp_path / "checkpoints",
             listener=(events if events is not None else []).append,
         )

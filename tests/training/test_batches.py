@@ -3,9 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer_training.training.batches import Schedule, pad_rows, padded_length, split_by_tokens
-
-from .conftest import make_tokens
+from overseer_training.training.batches import Schedule, split_by_tokens
+from overseer_training.training.packing import padded_length
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 4), st.integers(0, 99))
@@ -29,13 +28,3 @@ def test_micro_batches_hold_the_same_rows_within_the_budget(lengths: list[int], 
     for batch in batches:
         padded = padded_length(max(lengths[row] for row in batch)) * len(batch)
         assert padded <= budget or len(batch) == 1
-
-
-def test_padding_is_on_the_right_and_without_labels() -> None:
-    tokens = make_tokens(6)
-    ids, labels = pad_rows(tokens, [0, 1, 2], pad_id=0, device="cpu")
-    for position, row in enumerate((0, 1, 2)):
-        length = int(tokens.lengths[row])
-        assert ids[position, :length].tolist() == tokens.ids[tokens.starts[row] : tokens.starts[row + 1]].tolist()
-        assert set(ids[position, length:].tolist()) <= {0}
-        assert set(labels[position, length:].tolist()) <= {-100}

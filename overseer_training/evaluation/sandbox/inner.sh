@@ -30,11 +30,20 @@ if grep -q . /run/input/live; then
   unprivileged timeout -k 1 "$time_limit" bash -c '. /run/input/live'
   sleep 0.05  # processes of the fixture get their names before anyone looks
 fi
+earlier_processes=" $(cd /proc && echo [0-9]*) "
 started=${EPOCHREALTIME/./}
 run /run/input/command >/run/result/stdout 2>/run/result/stderr
 exit_code=$?
 timed_out=0  # a command may end with 124 or 137 by itself, for example `timeout 1 sleep 2`
 [ $((${EPOCHREALTIME/./} - started)) -ge $((time_limit * 1000000)) ] && case $exit_code in 124 | 137) timed_out=1 ;; esac
+for attempt in {1..20}; do  # what it left in the background may finish: up to a second
+  is_busy=
+  for process in /proc/[0-9]*; do
+    case $earlier_processes in *" ${process#/proc/} "*) ;; *) is_busy=1 ;; esac
+  done
+  [ $is_busy ] || break
+  sleep 0.05
+done
 processes=
 grep -q . /run/input/live && processes=$(ps -eo pid=,args= | awk '$1 != 1 && !/bash \/run\/inner.sh/ && $2 !~ /^(ps|awk)$/ { sub(/^ *[0-9]+ /, ""); print }')
 kill -KILL -1  # nothing changes the tree while it is packed

@@ -1,0 +1,143 @@
+"""What a run is going to do, and what that is expected to cost; imports no torch.
+
+Flags and `training_config.py` become a `Plan`; a resumed run keeps the plan that it had, but for what may change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from overseer_training.config import machine as machine_facts
+from overseer_training.config.load import CONFIG_PATH, load_configuration
+from overseer_training.config.machine import GIB, find_machine
+from overseer_training.config.plan import Plan, read_plan
+from overseer_training.config.resolve import refuse_unavailable, resolve
+from overseer_training.config.schema import FIELDS
+from overseer_training.errors import ConfigError, MemoryLimitError
+from overseer_training.models import choose
+from overseer_training.records import RunPaths
+from overseer_training.run_folder import existing_data, find_checkpoint_to_resume
+
+ESTIMATED_PRODUCTS_PER_SECOND = {
+    "bf16": 1.2e11,
+    "fp32": 0.4e11,
+}  # estimated, of a core while training, for plans made without a probe
+
+
+def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[str, Any]]:
+    """The plan of `flags` on this machine and what it is expected to cost; imports no torch.
+
+    Raises:
+        UsageError: with every problem found.
+    """
+    configuration = load_configuration(flags.config or CONFIG_PATH)
+    if flags.resume_from_checkpoint:
+        refuse_unavailable(flags)
+        checkpoint = find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
+        plan = _resumed_plan(flags, read_plan(RunPaths(checkpoint.parents[1]).plan), checkpoint)
+        return plan, {}
+    plan = choose.settle(resolve(flags, configuration, find_machine(), for_run=for_run), find_machine())
+    if plan.use_existing_data:
+        existing_data(flags.output_dir)
+    return plan, forecast_run(plan, _count_rows(plan, flags.output_dir))
+
+
+def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
+    """`plan` with steps fitted to its time budget, and warm-up, saves and evaluations fitted to few steps.
+
+    Args:
+        rows: of an epoch.
+        seconds_per_step: measured or estimated; needed with a time budget.
+    """
+    steps_per_epoch = -(-rows // plan.effective_batch_size)
+    total = min(steps_per_epoch * plan.epochs, plan.max_steps or 10**9)
+    changes: dict[str, tuple[Any, str]] = {}
+    if plan.time_budget_seconds is not None and seconds_per_step is not None:
+        affordable = max(1, int(plan.time_budget_seconds / seconds_per_step))
+        if affordable < total:
+            left_out = plan.epochs - affordable / steps_per_epoch
+            reason = f"fitted to {plan.time_budget_seconds / 60:g} min at {seconds_per_step:.1f} s a step; leaves out {left_out:.1f} of {plan.epochs} epochs"
+            changes["max_steps"] = (affordable, reason)
+            total = affordable
+    for name, divisor in (("warmup_steps", 10), ("eval_steps", 8), ("save_steps", 4)):
+        if getattr(plan, name) > total // divisor and not plan.origins.get(name, "").startswith(("flag", "fitted")):
+            changes[name] = (max(1, total // divisor), f"fitted: a part of {total} steps")
+    return plan.with_values(changes)
+
+
+def forecast_run(plan: Plan, rows: int, seconds_per_step: float | None = None) -> dict[str, Any]:
+    """What a run is expected to do and to cost; times are estimates until a probe measured them."""
+    parameters, width = choose.model_size(plan)
+    tokens_per_row = 49  # measured: mean of 6,400 rows of the corpus with the embedded model's tokenizer
+    estimated = seconds_per_step is None
+    if seconds_per_step is None:
+        speed = ESTIMATED_PRODUCTS_PER_SECOND[plan.precision] * find_machine().cores
+        seconds_per_step = plan.effective_batch_size * tokens_per_row * 6 * parameters / speed
+    fitted = fit_steps(plan, rows, seconds_per_step)
+    steps_per_epoch = -(-rows // plan.effective_batch_size)
+    total = min(steps_per_epoch * plan.epochs, fitted.max_steps or 10**9)
+    return {
+        "training_rows": rows,
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": total,
+        "epochs_covered": round(total / steps_per_epoch, 2),
+        "seconds_per_step": round(seconds_per_step, 2),
+        "training_minutes": round(total * seconds_per_step / 60, 1),
+        "peak_memory_gib": round(choose.forecast_memory_bytes(parameters, plan, width) / GIB, 2),
+        "basis": "estimated from the number of cores" if estimated else "measured on this machine before training",
+    }
+
+
+def _resumed_plan(flags: argparse.Namespace, plan: Plan, checkpoint: pathlib.Path) -> Plan:
+    """The plan of the run that is resumed, with the few values that may change without changing what is learned."""
+    changes: dict[str, tuple[Any, str]] = {}
+    problems = []
+    for field in FIELDS:
+        given = getattr(flags, field.name, None)
+        if given is None:
+            continue
+        try:
+            value = field.parse(given)
+        except ValueError as error:
+            problems.append(f"{field.flag} must be {error}, not {given!r}")
+            continue
+        if field.may_change_on_resume:
+            changes[field.name] = (value, f"flag {field.flag}")
+        elif value != getattr(plan, field.name):
+            problems.append(
+                f"{field.flag} {value} would change what the resumed run learns (it has {getattr(plan, field.name)}); start a new run for that"
+            )
+    for name in ("mac", "resource_efficient", "cpu_only"):
+        asked = name.replace("_", "-")
+        if getattr(flags, name) and plan.profile != asked:
+            problems.append(f"--{asked}: the resumed run was started with profile {plan.profile}; leave the flag out")
+    if "micro_batch_size" in changes:  # the step keeps its examples
+        batch, micro = plan.effective_batch_size, changes["micro_batch_size"][0]
+        if batch % micro:
+            problems.append(f"--micro-batch-size must divide the {batch} examples of a step")
+        else:
+            changes["gradient_accumulation_steps"] = (batch // micro, "the step keeps its examples")
+    if problems:
+        raise ConfigError(problems)
+    return plan.with_values({**changes})
+
+
+def check_memory(plan: Plan) -> None:
+    used, total = machine_facts.memory_used_bytes(), machine_facts.memory_limit_bytes()
+    if used / total > plan.ram_limit:
+        raise MemoryLimitError(
+            f"RAM is {used / total:.0%} in use before anything starts, above the limit of {plan.ram_limit:.0%}; most is used by "
+            f"{', '.join(machine_facts.largest_memory_users())}. Close programs, or raise the limit with --ram-limit."
+        )
+
+
+def _count_rows(plan: Plan, runs: pathlib.Path) -> int:
+    from overseer_training.data.build import count_training_rows
+
+    if plan.use_existing_data:
+        manifest = json.loads((existing_data(runs) / "manifest.json").read_text())
+        return int(manifest["splits"]["train"]["rows"])
+    return count_training_rows(plan)
