@@ -44,14 +44,19 @@ class Schedule:
 
 
 def split_by_tokens(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Micro-batches of similar length, longest first, each with at most `token_budget` padded tokens (or one row)."""
+    """As few micro-batches as `token_budget` padded tokens in each allow (or one row), of similar sizes; longest rows first."""
+    ordered = sorted(rows, key=lambda row: (-lengths[row], row))
+    widths = [padded_length(lengths[row]) for row in ordered]
+    count = max(1, math.ceil(sum(widths) / token_budget))
+    limit = min(token_budget, sum(widths) / count + max(widths, default=0))  # an even share, and room for one more row
     batches: list[list[int]] = []
-    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
-        width = padded_length(lengths[batches[-1][0]]) if batches else 0
-        if batches and (len(batches[-1]) + 1) * width <= token_budget:
+    width = 0
+    for row, own in zip(ordered, widths, strict=True):
+        if batches and (len(batches[-1]) + 1) * width <= limit:
             batches[-1].append(row)
         else:
             batches.append([row])
+            width = own
     return batches
 
 

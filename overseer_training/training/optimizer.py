@@ -30,6 +30,7 @@ class MasterAdamW:
             for parameter in self.parameters
         ]
         self._sums: list[torch.Tensor] = [torch.zeros_like(master) for master in self.masters]
+        self._is_empty = True  # the sums are zero
         matrices = [master for master in self.masters if master.dim() > 1]
         vectors = [master for master in self.masters if master.dim() <= 1]  # norms and biases are not decayed
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -38,16 +39,17 @@ class MasterAdamW:
             [group for group in groups if group["params"]], lr=0.0, betas=BETAS, eps=EPSILON, fused=is_fused
         )
 
+    @torch.no_grad()
     def add_gradients(self) -> None:
         """Move the gradients of one micro-batch into the sums."""
-        gradients = []
-        sums = []
         for parameter, total in zip(self.parameters, self._sums, strict=True):
-            if parameter.grad is not None:
-                gradients.append(parameter.grad)
-                sums.append(total)
-        for gradient, total in zip(gradients, sums, strict=True):
-            total.add_(gradient)
+            if parameter.grad is None:
+                continue
+            if self._is_empty:
+                total.copy_(parameter.grad)
+            else:
+                total.add_(parameter.grad)
+        self._is_empty = False
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
@@ -58,8 +60,9 @@ class MasterAdamW:
     def drop_sums(self) -> None:
         """Forget the step that was under way."""
         self.drop_gradients()
-        for total in self._sums:
-            total.zero_()
+        if not self._is_empty:
+            torch._foreach_zero_(self._sums)
+        self._is_empty = True
 
     def step(self, learning_rate: float, max_grad_norm: float) -> float:
         """Apply the sums, scaled down to `max_grad_norm`, and clear them.
