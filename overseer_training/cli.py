@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import random
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -143,7 +144,18 @@ def _build_parser() -> Parser:
     actions = data.add_subparsers(title="actions", metavar="ACTION", parser_class=Parser, required=True)
     verify = actions.add_parser("verify", help="run every command of the corpus in its fixture", allow_abbrev=False)
     verify.add_argument("files", nargs="*", type=pathlib.Path, help="corpus files; all without any")
+    verify.add_argument("--sample", type=int, metavar="N", help="only N families and dialogues, drawn at random")
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (0)")
     verify.set_defaults(run=_verify)
+    repairs = actions.add_parser(
+        "repairs", help="make rows of error recovery: run broken forms of the corpus's commands", allow_abbrev=False
+    )
+    repairs.add_argument("--each", type=int, default=1, metavar="N", help="repairs of a family, at most (1)")
+    repairs.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("corpus/repairs.jsonl"), metavar="FILE",
+        help="a file of JSON lines (corpus/repairs.jsonl)",
+    )  # fmt: skip
+    repairs.set_defaults(run=_make_repairs)
     return parser
 
 
@@ -184,13 +196,12 @@ def _predict(flags: argparse.Namespace) -> int:
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
-    from overseer_training.data.sources.corpus import load_families
     from overseer_training.evaluation.runner import Evaluator
-    from overseer_training.evaluation.suite import corpus_suite, load_suite
+    from overseer_training.evaluation.suite import load_suite, packaged_suite
     from overseer_training.files import write_text
     from overseer_training.models.load import load_trained
 
-    suite = load_suite(flags.suite) if flags.suite else corpus_suite(load_families(), flags.limit, seed=0)
+    suite = load_suite(flags.suite) if flags.suite else packaged_suite(flags.limit, seed=0)
     loaded = load_trained(flags.model)
     evaluation = Evaluator(suite, _to_stderr).evaluate(loaded, _to_stderr)
     if flags.answers:
@@ -238,20 +249,39 @@ def _report(flags: argparse.Namespace) -> int:
 
 def _verify(flags: argparse.Namespace) -> int:
     from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
-    from overseer_training.evaluation.proof import format_counts, format_proof, prove
+    from overseer_training.data.sources.dialogues import load_dialogues
+    from overseer_training.evaluation.proof import Proof, Unit, format_counts, format_proof, prove
     from overseer_training.evaluation.sandbox import find_sandbox
 
-    families = [family for path in flags.files for family in load_families(path)] if flags.files else load_families()
-    proofs = []
-    for proof in prove(families, load_fixture_scripts(), find_sandbox()):
+    units: list[Unit] = []
+    for path in flags.files:
+        units += load_dialogues(path) if path.parent.name == "dialogues" else load_families(path)
+    units = units or [*load_families(), *load_dialogues()]
+    if flags.sample:
+        units = random.Random(flags.seed).sample(units, min(flags.sample, len(units)))
+    proofs: list[Proof] = []
+    for proof in prove(units, load_fixture_scripts(), find_sandbox()):
         proofs.append(proof)
         for line in format_proof(proof):
             print(line, flush=True)
         if sys.stderr.isatty() or len(proofs) % 100 == 0:
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{len(proofs)} of {len(families)} families", end=end, file=sys.stderr, flush=True)
-    print(format_counts(families, proofs))
+            print(f"{len(proofs)} of {len(units)}", end=end, file=sys.stderr, flush=True)
+    print(format_counts(units, proofs))
     return 1 if any(proof.problems for proof in proofs) else 0
+
+
+def _make_repairs(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
+    from overseer_training.evaluation.mistakes import make_repairs
+    from overseer_training.evaluation.sandbox import find_sandbox
+    from overseer_training.files import write_text
+
+    repairs = make_repairs(load_families(), load_fixture_scripts(), find_sandbox(), flags.each)
+    lines = [repair.as_line() for repair in repairs]
+    write_text(flags.output, "".join(lines))
+    print(f"{len(lines)} repairs written to {flags.output}")
+    return 0
 
 
 def _to_stderr(message: str) -> None:

@@ -198,17 +198,14 @@ class Session:
         )  # fmt: skip
 
     def evaluate(self, rows: dict[str, list[Example]], base: pathlib.Path) -> None:
-        from overseer_training.data.sources.corpus import load_families
         from overseer_training.data.tokenize import tokenize
         from overseer_training.evaluation.runner import Evaluator, answers_as_records
-        from overseer_training.evaluation.suite import corpus_suite
+        from overseer_training.evaluation.suite import packaged_suite
         from overseer_training.evaluation.token_metrics import measure_tokens
         from overseer_training.models.load import load_trained
 
         with self.terminal.stage("evaluation") as stage:
-            evaluator = Evaluator(
-                corpus_suite(load_families(), self.plan.test_tasks, self.plan.seed), self.terminal.say
-            )
+            evaluator = Evaluator(packaged_suite(self.plan.test_tasks, self.plan.seed), self.terminal.say)
             results = {}
             for name, folder in (("base", base), ("trained", self.paths.model)):
                 loaded = load_trained(folder, self.plan.device)

@@ -14,13 +14,17 @@ from collections.abc import Iterable, Iterator
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import find_variables, redraw
+from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
+from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
+from overseer_training.data.sources.repairs import load_repairs, render_repair
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import Example, Platform, Turn
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MANIFEST_FORMAT = 1
+COMMAND_SKILLS = ("command", "explanation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,16 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     for family in families:
         splits[family.split] += list(_family_rows(family, plan, rng))
+    split_of_family = {family.name: family.split for family in families}
+    for number, repair in enumerate(load_repairs()):
+        if repair.family in split_of_family:
+            splits[split_of_family[repair.family]].append(render_repair(repair, number))
+    for dialogue in load_dialogues():
+        splits[dialogue.split] += render_dialogue(dialogue)
+    for tool in load_tools():
+        splits[tool.split] += render_tool(tool)
+    for case in load_safety_cases():
+        splits[case.split] += render_safety_case(case)
     return _clean(splits)
 
 
@@ -56,12 +70,14 @@ def write_rows(rows: Rows, folder: pathlib.Path) -> None:
         files[path.name] = sha256(path)
     quarantine = folder / "quarantine.jsonl"
     write_text(quarantine, "".join(json.dumps({"reason": r, "id": i}) + "\n" for r, i in rows.quarantined))
+    skills = collections.Counter(example.skill for example in rows.splits["train"])
     sources = collections.Counter(example.source for examples in rows.splits.values() for example in examples)
     write_json(
         folder / "manifest.json",
         {
             "format": MANIFEST_FORMAT,
             "splits": {split: _counts(examples) for split, examples in rows.splits.items()},
+            "training_rows_by_skill": dict(sorted(skills.items())),
             "sources": {name: {"rows": count, "licence": "Apache-2.0"} for name, count in sorted(sources.items())},
             "quarantined": dict(collections.Counter(reason for reason, _ in rows.quarantined)),
             "files": files,
@@ -126,8 +142,18 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
 
 
 def _clean(splits: dict[Split, list[Example]]) -> Rows:
-    """Leave out repeated conversations and requests of training that a held-out row shares."""
+    """Leave out repeated conversations, and rows of training that share a request or a whole answer with a held-out one.
+
+    Commands may share an answer by chance of their slots; rows of other skills, which are no family of commands, may not.
+    """
     quarantined: list[tuple[str, str]] = []
+    held_out_answers = {
+        _fold(turn.content)
+        for split in ("validation", "test")
+        for example in splits[split]  # type: ignore[index]
+        for turn in example.turns
+        if turn.role == "assistant" and example.skill in ("command", "dialogue")
+    }
     held_out = {_fold(example.query).casefold() for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
     cleaned: dict[Split, list[Example]] = {}
     for split, examples in splits.items():
@@ -139,10 +165,16 @@ def _clean(splits: dict[Split, list[Example]]) -> Rows:
                 quarantined.append(("repeated", example.id))
             elif split == "train" and _fold(example.query).casefold() in held_out:
                 quarantined.append(("request is in a held-out split", example.id))
+            elif split == "train" and example.skill not in COMMAND_SKILLS and _answers(example) & held_out_answers:
+                quarantined.append(("answer is in a held-out split", example.id))
             else:
                 seen.add(key)
                 cleaned[split].append(example)
     return Rows(cleaned, quarantined)
+
+
+def _answers(example: Example) -> set[str]:
+    return {_fold(turn.content) for turn in example.turns if turn.role == "assistant"}
 
 
 def _fold(text: str) -> str:

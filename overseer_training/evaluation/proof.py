@@ -1,6 +1,6 @@
-"""Proves the corpus: runs every target of every family in its fixture.
+"""Proves the corpus: runs every target of every family and dialogue in its fixture.
 
-Takes families and a sandbox; gives a `ProofReport`. A family passes when, for each of its bindings, the command ends with
+Takes families and a sandbox; gives `Proof`s. A family passes when, for each of its bindings, the command ends with
 its stated exit code, leaves something that can be compared, gives what `expect` states, and every alternative does the same.
 """
 
@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from overseer_training.data.sources.corpus import Family, fill
+from overseer_training.data.sources.dialogues import Dialogue, render_dialogue
 from overseer_training.errors import SandboxError
 from overseer_training.evaluation.compare import compare
 from overseer_training.evaluation.sandbox import Execution, Fixture, Sandbox
@@ -36,17 +37,20 @@ class Proof:
     is_executed: bool = True
 
 
+Unit = Family | Dialogue
+
+
 def prove(
-    families: Sequence[Family], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int | None = None
+    units: Sequence[Unit], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int | None = None
 ) -> Iterator[Proof]:
-    """Run all families; yields proofs in the order of `families`, each as soon as it and all before it are there.
+    """Run all families and dialogues; yields proofs in their order, each as soon as it and all before it are there.
 
     Args:
         scripts: for each fixture its script, and the script of its processes (empty without any).
         workers: sandboxes at once; one for each processor if None.
     """
     fixtures: dict[str, tuple[Fixture, Execution] | str] = {}
-    for name in sorted({family.fixture for family in families}):
+    for name in sorted({family.fixture for family in units}):
         if name not in scripts:
             fixtures[name] = f"there is no fixture {name!r}"
             continue
@@ -56,18 +60,19 @@ def prove(
         except SandboxError as error:
             fixtures[name] = str(error)
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        yield from pool.map(lambda family: prove_family(family, fixtures[family.fixture], sandbox), families)
+        yield from pool.map(lambda unit: _prove(unit, fixtures[unit.fixture], sandbox), units)
 
 
-def prove_family(family: Family, built: tuple[Fixture, Execution] | str, sandbox: Sandbox) -> Proof:
-    """Run one family with each of its bindings.
-
-    Args:
-        built: its fixture and what that is without any command, or why it could not be built.
-    """
+def _prove(unit: Unit, built: tuple[Fixture, Execution] | str, sandbox: Sandbox) -> Proof:
     if isinstance(built, str):
-        return Proof(family.name, (built,))
-    fixture, untouched = built
+        return Proof(unit.name, (built,))
+    if isinstance(unit, Family):
+        return prove_family(unit, *built, sandbox)
+    return prove_dialogue(unit, built[0], sandbox)
+
+
+def prove_family(family: Family, fixture: Fixture, untouched: Execution, sandbox: Sandbox) -> Proof:
+    """Run one family with each of its bindings; `untouched` is what the fixture is without any command."""
     problems: list[str] = []
     is_executed = True
     for number, binding in enumerate(family.slots):
@@ -77,7 +82,7 @@ def prove_family(family: Family, built: tuple[Fixture, Execution] | str, sandbox
         if missing:
             return Proof(family.name, (), missing_program=missing.group(1), is_executed=False)
         is_executed &= not execution.calls
-        found = _execution_problems(family, execution, untouched)
+        found = _execution_problems(family.exit_code, execution, untouched)
         if number == 0:
             found += [f"output lacks {text!r}" for text in family.expect if text not in execution.stdout]
         problems += [f"$ {command}: {problem}" for problem in found]
@@ -96,15 +101,40 @@ def prove_family(family: Family, built: tuple[Fixture, Execution] | str, sandbox
     return Proof(family.name, tuple(problems), is_executed=is_executed)
 
 
-def _execution_problems(family: Family, execution: Execution, untouched: Execution) -> list[str]:
+def prove_dialogue(dialogue: Dialogue, fixture: Fixture, sandbox: Sandbox) -> Proof:
+    """Run every turn with each binding, in the state that the commands of the earlier turns left."""
+    problems: list[str] = []
+    is_executed = True
+    for binding in dialogue.slots:
+        before: tuple[str, ...] = ()
+        for number, turn in enumerate(dialogue.turns, start=1):
+            command = fill(turn.command, binding)
+            execution = sandbox.run(fixture, command, before=before)
+            missing = NOT_FOUND.search(execution.stderr)
+            if missing:
+                return Proof(dialogue.name, (), missing_program=missing.group(1), is_executed=False)
+            is_executed &= not execution.calls
+            found = _execution_problems(turn.exit_code, execution, sandbox.run(fixture, ":", before=before))
+            again = sandbox.run(fixture, command, before=before) if not found else execution
+            for other in turn.also if not found else ():
+                other = fill(other, binding)
+                verdict = compare(command, execution, sandbox.run(fixture, other, before=before), again)
+                if not verdict.equal:
+                    found.append(f"{other}: differs from the command: {verdict.reason}")
+            problems += [f"turn {number} $ {command}: {problem}" for problem in found]
+            before += (command,)
+    return Proof(dialogue.name, tuple(problems), is_executed=is_executed)
+
+
+def _execution_problems(expected_exit_code: int, execution: Execution, untouched: Execution) -> list[str]:
     last = (execution.stderr.strip().splitlines() or ["no message"])[-1]
     if execution.timed_out:
         return ["ran into the time limit"]
     refused = [call[1] for call in execution.calls if call[0] == "refused"]
     if refused:
         return [f"{refused[0]} has no such subcommand"]
-    if execution.exit_code != family.exit_code and not execution.calls:
-        return [f"exit code {execution.exit_code} instead of {family.exit_code}: {last}"]
+    if execution.exit_code != expected_exit_code and not execution.calls:
+        return [f"exit code {execution.exit_code} instead of {expected_exit_code}: {last}"]
     changed = execution.files != untouched.files or execution.processes != untouched.processes
     if not (execution.stdout.strip() or execution.calls or changed):
         return ["leaves nothing to compare: no output, no changed file, no call"]
@@ -119,13 +149,18 @@ def format_proof(proof: Proof) -> list[str]:
     return lines
 
 
-def format_counts(families: Sequence[Family], proofs: Sequence[Proof]) -> str:
-    """One line: what was proved. Wordings are the rows before augmentation."""
+def format_counts(units: Sequence[Unit], proofs: Sequence[Proof]) -> str:
+    """A line for families and one for dialogues: what was proved. Wordings and rows are those before augmentation."""
     executed = {proof.family for proof in proofs if proof.is_executed}
-    wordings = sum(len(family.wordings) for family in families)
-    wordings_executed = sum(len(family.wordings) for family in families if family.name in executed)
-    return (
-        f"{len(families)} families, {wordings} wordings, {len({family.utility for family in families})} utilities, "
-        f"{len(executed)} families executed with {wordings_executed / max(1, wordings):.0%} of the wordings, "
-        f"{sum(bool(proof.problems) for proof in proofs)} failed"
-    )
+    failed = sum(bool(proof.problems) for proof in proofs)
+    rows = {
+        "families": {unit.name: len(unit.wordings) for unit in units if isinstance(unit, Family)},
+        "dialogues": {unit.name: len(list(render_dialogue(unit))) for unit in units if isinstance(unit, Dialogue)},
+    }
+    lines = []
+    for kind, counts in rows.items():
+        if counts:
+            run = sum(count for name, count in counts.items() if name in executed)
+            share = run / sum(counts.values())
+            lines.append(f"{len(counts)} {kind}, {sum(counts.values())} rows, {run} of them ({share:.0%}) executed")
+    return "\n".join([*lines, f"{failed} failed"])

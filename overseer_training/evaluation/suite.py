@@ -9,7 +9,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from overseer_training.data.sources.corpus import Family, fill, load_fixture_scripts
+from overseer_training.data.sources.corpus import Family, Split, fill, load_families, load_fixture_scripts
+from overseer_training.data.sources.dialogues import Dialogue, load_dialogues
+from overseer_training.data.sources.repairs import Repair, load_repairs
 from overseer_training.errors import DataError
 from overseer_training.records import Platform
 
@@ -85,6 +87,15 @@ def load_suite(folder: pathlib.Path) -> Suite:
     return Suite(tuple(tasks), scripts)
 
 
+def packaged_suite(limit: int, seed: int) -> Suite:
+    """The test split of the packaged corpus: at most `limit` commands, and a quarter of that of dialogues and of repairs."""
+    families = load_families()
+    splits = {family.name: family.split for family in families}
+    repairs = [(repair, splits[repair.family]) for repair in load_repairs() if repair.family in splits]
+    commands = corpus_suite(families, limit, seed)
+    return Suite(commands.tasks + skill_tasks(load_dialogues(), repairs, limit // 4, seed), commands.scripts)
+
+
 def corpus_suite(families: Sequence[Family], limit: int, seed: int) -> Suite:
     """Command tasks from the families of the test split: every wording with the binding that training would never see.
 
@@ -113,6 +124,32 @@ def corpus_suite(families: Sequence[Family], limit: int, seed: int) -> Suite:
     for position in range(max((len(tasks) for tasks in by_family), default=0)):
         chosen += [tasks[position] for tasks in by_family if position < len(tasks)]
     return Suite(tuple(chosen[:limit]), load_fixture_scripts())
+
+
+def skill_tasks(
+    dialogues: Sequence[Dialogue], repairs: Sequence[tuple[Repair, Split]], limit: int, seed: int
+) -> tuple[Task, ...]:
+    """Dialogues and repairs of the test split, at most `limit` of each: a dialogue with one binding and one wording a turn."""
+    rng = random.Random(seed)
+    talks = [dialogue for dialogue in dialogues if dialogue.split == "test"]
+    failures = [repair for repair, split in repairs if split == "test"]
+    tasks = []
+    for dialogue in rng.sample(talks, min(limit, len(talks))):
+        binding = rng.choice(dialogue.slots)
+        turns = [
+            {
+                "query": fill(rng.choice(turn.wordings), binding),
+                "references": [fill(command, binding) for command in (turn.command, *turn.also)],
+                "depends": turn.depends,
+            }
+            for turn in dialogue.turns
+        ]
+        fields = {"fixture": dialogue.fixture, "turns": turns}
+        tasks.append(Task(f"dialogue/{dialogue.name}", "dialogue", fields, dialogue.name))
+    for number, repair in enumerate(rng.sample(failures, min(limit, len(failures)))):
+        fields = {**dataclasses.asdict(repair), "references": [repair.command, *repair.also]}
+        tasks.append(Task(f"repair/{repair.family}/{number}", "repair", fields, repair.family))
+    return tuple(tasks)
 
 
 def _task_problems(document: Any, scripts: Mapping[str, Any], seen: set[str]) -> list[str]:

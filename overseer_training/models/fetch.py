@@ -160,7 +160,10 @@ def _dequantize(gguf: pathlib.Path, folder: pathlib.Path, notify: Notify) -> pat
 
 def _write_dequantized(gguf: pathlib.Path, folder: pathlib.Path) -> None:
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    transformers.utils.logging.disable_progress_bar()
 
     location, file = str(gguf.parent), gguf.name
     try:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from overseer_training.errors import ModelError
@@ -21,6 +22,7 @@ from overseer_training.files import write_json
 from overseer_training.models import attention
 from overseer_training.prompts import SYSTEM_PROMPTS
 
+transformers.utils.logging.disable_progress_bar()  # stages have one line each; bars would break them
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Linear layers of the language model alone; `all-linear` would also adapt Gemma 3n's per-layer inputs and its towers.
 ADAPTED_LAYERS = r".*\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"

@@ -62,6 +62,11 @@ class Pace:
             self.losses.append(event["loss"])
 
     @property
+    def total_steps(self) -> int:
+        """Of the run, at least 1; fewer than at its start where the machine turned out slower than its time budget allows."""
+        return max(1, int(self.train.get("total_steps") or self.start.get("total_steps", 0)))
+
+    @property
     def trend(self) -> Literal["falling", "rising", "flat", "unknown"]:
         """Of the training loss: the mean of the last `TREND_STEPS` steps (fewer at first) against those before."""
         half = min(TREND_STEPS, len(self.losses) // 2)
@@ -78,7 +83,7 @@ class Pace:
         if len(self._ticks) < 2 or self._ticks[-1][1] <= self._ticks[0][1]:
             return None
         (first_time, first_step), (now, step) = self._ticks[0], self._ticks[-1]
-        left: float = max(0, self.start["total_steps"] - step) * (now - first_time) / (step - first_step)
+        left: float = max(0, self.total_steps - step) * (now - first_time) / (step - first_step)
         budget = self.start.get("time_budget_seconds")
         return left if budget is None else max(0.0, min(left, budget - now))
 
@@ -148,7 +153,7 @@ def describe(event: Mapping[str, Any], pace: Pace) -> str:
         limit = f", RAM limit {as_percent(event['ram_limit'], 0)}" if event.get("ram_limit") else ""
         return f"{as_count(event['total_steps'])} steps over {as_count(event['examples'])} examples{limit}{whence}"
     if event["kind"] == "train":
-        total = max(1, pace.start.get("total_steps", 0))
+        total = pace.total_steps
         parts = [
             f"{at}/{as_count(total)} ({as_percent(event['step'] / total, 0)})",
             f"loss {event['loss']:.3f}" + (f" {pace.trend}" if pace.trend != "unknown" else ""),
@@ -201,7 +206,7 @@ def _title(pace: Pace) -> Text:
 
 def _progress_row(pace: Pace) -> Table:
     step = max(event.get("step", 0) for event in (pace.start, pace.train, pace.end))
-    total = max(1, pace.start.get("total_steps", 0))
+    total = pace.total_steps
     row = Table.grid(padding=(0, 2), expand=True)
     for ratio in (None, 1, None):
         row.add_column(ratio=ratio, no_wrap=True)

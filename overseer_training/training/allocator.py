@@ -8,6 +8,7 @@ imported. Only glibc is asked; elsewhere nothing changes.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 
@@ -18,10 +19,28 @@ LARGEST_KEPT_BYTES = 1 << 30  # larger blocks come from the system and go back t
 def keep_freed_memory() -> bool:
     """Whether the C library agreed to keep freed blocks; large pages are asked for in any case, by torch's variable."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    library = _glibc()
+    if library is None:
+        return False
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)) and bool(
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    )
+
+
+def give_back_freed_memory() -> None:
+    """Return unused pages to the system: blocks of ever other sizes leave holes that would add up over many steps."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process where it is glibc."""
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
-        return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    except OSError:
+        return None

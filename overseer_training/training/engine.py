@@ -19,6 +19,7 @@ from overseer_training.data.tokenize import TokenSet
 from overseer_training.errors import MemoryLimitError, TrainingError
 from overseer_training.models.choose import tokens_at_once
 from overseer_training.training import batches, checkpoints, packing
+from overseer_training.training.allocator import give_back_freed_memory
 from overseer_training.training.loss import answer_loss, count_right
 from overseer_training.training.memory_guard import MemoryGuard, MemoryReading, free_caches, is_out_of_memory
 from overseer_training.training.optimizer import MasterAdamW, learning_rate_at
@@ -26,7 +27,8 @@ from overseer_training.training.stop_signals import StopSignals
 
 Listener = Callable[[Mapping[str, Any]], None]
 Reason = Literal["finished", "early_stop", "time_budget", "interrupted", "memory_limit"]
-BUDGET_TOLERANCE = 1.25  # a machine that became slower than when the budget was fitted ends here
+CARE_EVERY = 10  # steps, between two looks at the time budget and at memory that is kept without use
+BUDGET_TOLERANCE = 1.25  # a machine that became much slower than when the budget was fitted ends here
 MOST_SKIPPED_STEPS = 5  # in a row
 VALIDATION_ROWS = 256
 
@@ -36,6 +38,7 @@ class Progress:
     """Everything that changes while training, and is saved with it."""
 
     step: int = 0
+    total_steps: int = 0
     tokens: int = 0
     examples: int = 0
     seconds: float = 0.0
@@ -85,6 +88,7 @@ class Trainer:
         self.progress = Progress()
         self.token_budget = tokens_at_once(plan)
         self._lengths = train.lengths.tolist()
+        self._first_step, self._first_second = 0, 0.0  # of this process
         self._started = time.monotonic()
 
     # What a run does.
@@ -92,9 +96,11 @@ class Trainer:
     def run(self, schedule: batches.Schedule, stop: StopSignals, resumed_from: pathlib.Path | None = None) -> Outcome:
         """Train until the schedule, the budget, patience, memory or a person ends it; always leaves a checkpoint."""
         self._started = time.monotonic() - self.progress.seconds
+        self._first_step, self._first_second = self.progress.step, self.progress.seconds
+        self.progress.total_steps = min(self.progress.total_steps or schedule.total_steps, schedule.total_steps)
         self._emit(
             "start",
-            total_steps=schedule.total_steps,
+            total_steps=self.progress.total_steps,
             examples=schedule.rows,
             time_budget_seconds=self.plan.time_budget_seconds,
             ram_limit=self.plan.ram_limit,
@@ -119,7 +125,7 @@ class Trainer:
 
     def _run_steps(self, schedule: batches.Schedule, stop: StopSignals) -> Outcome:
         plan, progress = self.plan, self.progress
-        while progress.step < schedule.total_steps:
+        while progress.step < progress.total_steps:
             try:
                 is_done = self._train_step(schedule, stop)
             except MemoryLimitError as error:
@@ -128,7 +134,7 @@ class Trainer:
             if not is_done:
                 self.optimizer.drop_sums()
                 return Outcome("interrupted", progress, stop.exit_code, f"{stop.name}: saved a checkpoint and stopped")
-            is_last = progress.step == schedule.total_steps
+            is_last = progress.step == progress.total_steps
             if progress.step % plan.eval_steps == 0 or is_last:
                 self._validate_and_keep_best()
                 if progress.validations_without_gain >= plan.early_stopping_patience:
@@ -137,6 +143,9 @@ class Trainer:
                     )
             if progress.step % plan.save_steps == 0 and not is_last:
                 self.save()
+            if progress.step % CARE_EVERY == 0 and not is_last:
+                self._fit_to_budget()
+                give_back_freed_memory()
             budget = plan.time_budget_seconds
             if budget and not is_last and self._elapsed() > budget * BUDGET_TOLERANCE:
                 self._validate_and_keep_best()
@@ -146,6 +155,21 @@ class Trainer:
                     message=f"the machine was slower than measured; stopped after {self._elapsed():.0f} s",
                 )
         return Outcome("finished", progress)
+
+    def _fit_to_budget(self) -> None:
+        """Fewer steps where the machine became slower than measured, so that the rate still reaches zero within the budget."""
+        progress, budget = self.progress, self.plan.time_budget_seconds
+        if budget is None:
+            return
+        elapsed = self._elapsed()
+        seconds_per_step = (elapsed - self._first_second) / (progress.step - self._first_step)
+        affordable = progress.step + max(1, int((budget - elapsed) / seconds_per_step))
+        if affordable < progress.total_steps:
+            message = (
+                f"{seconds_per_step:.1f} s a step: {affordable} steps in the time budget, not {progress.total_steps}"
+            )
+            progress.total_steps = affordable
+            self._notice("schedule", message)
 
     def _train_step(self, schedule: batches.Schedule, stop: StopSignals) -> bool:
         """One optimizer step; False when a signal came before it was complete, which leaves the weights as they were."""
@@ -171,7 +195,7 @@ class Trainer:
                 waiting = self._back_off(waiting, "out of memory")
                 continue
             waiting.pop(0)
-        rate = learning_rate_at(progress.step, plan.effective_learning_rate, plan.warmup_steps, schedule.total_steps)
+        rate = learning_rate_at(progress.step, plan.effective_learning_rate, plan.warmup_steps, progress.total_steps)
         norm = self.optimizer.step(rate, plan.max_grad_norm)
         progress.step += 1
         progress.examples += len(rows)
@@ -311,6 +335,7 @@ class Trainer:
     ) -> None:
         self._emit(
             "train",
+            total_steps=self.progress.total_steps,
             loss=loss,
             learning_rate=rate,
             grad_norm=norm,

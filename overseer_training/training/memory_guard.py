@@ -10,6 +10,7 @@ import torch
 
 from overseer_training.config.machine import GIB, largest_memory_users, memory_limit_bytes, memory_used_bytes
 from overseer_training.errors import MemoryLimitError
+from overseer_training.training.allocator import give_back_freed_memory
 
 
 @dataclasses.dataclass
@@ -75,6 +76,7 @@ class MemoryGuard:
 def free_caches(device: str) -> None:
     """Give back what the allocators hold without using it."""
     gc.collect()
+    give_back_freed_memory()
     if device == "cuda":
         torch.cuda.empty_cache()
     elif device == "mps":

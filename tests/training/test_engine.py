@@ -207,10 +207,28 @@ def test_training_stops_early_and_keeps_the_best_weights(
     assert_same(dict(zip(trainer.optimizer.names, trainer.optimizer.parameters, strict=True)), kept[1])
 
 
-def test_a_slower_machine_ends_at_its_time_budget(make_plan: MakePlan, make_trainer: MakeTrainer) -> None:
-    plan = dataclasses.replace(make_plan("--epochs", "500"), time_budget_seconds=0.2)
-    outcome = make_trainer(plan).run(schedule_of(plan), StopSignals())
-    assert outcome.reason == "time_budget"
+def test_a_slower_machine_does_fewer_steps_and_the_rate_still_reaches_zero(
+    make_plan: MakePlan, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dataclasses.replace(make_plan("--max-steps", "60", "--epochs", "20"), time_budget_seconds=60)
+    events: list[Any] = []
+    trainer = make_trainer(plan, events=events)
+    monkeypatch.setattr(trainer, "_elapsed", lambda: 2.0 * trainer.progress.step)
+    outcome = trainer.run(schedule_of(plan), StopSignals())
+    steps = [event for event in events if event["kind"] == "train"]
+    assert outcome.reason == "finished" and len(steps) == 30
+    assert steps[0]["total_steps"] == 60 and steps[-1]["total_steps"] == 30
+    assert steps[-1]["learning_rate"] < 0.05 * plan.effective_learning_rate
+
+
+def test_a_machine_that_nearly_stands_still_ends_soon_after_its_time_budget(
+    make_plan: MakePlan, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dataclasses.replace(make_plan("--epochs", "500"), time_budget_seconds=60)
+    trainer = make_trainer(plan)
+    monkeypatch.setattr(trainer, "_elapsed", lambda: 1.0 if trainer.progress.step < 4 else 100.0)
+    outcome = trainer.run(schedule_of(plan), StopSignals())
+    assert outcome.reason == "time_budget" and outcome.progress.step == 4
 
 
 def test_measuring_speed_changes_nothing(

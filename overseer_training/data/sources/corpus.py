@@ -13,9 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import yaml
-
-from overseer_training.errors import DataError
+from overseer_training.data.sources.entries import read_entries
 from overseer_training.prompts import EXPLAIN_REQUEST
 from overseer_training.records import Example, Platform, Turn
 
@@ -58,16 +56,21 @@ class Family:
         command under other names are on the same side.
         """
         template = " ".join(SLOT.sub("{}", self.command).removeprefix("sudo ").replace('"', "'").split())
-        position = int.from_bytes(hashlib.sha256(f"split-2:{template}".encode()).digest()[:8], "big") / 2**64
-        if position < TEST_SHARE:
-            return "test"
-        return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
+        return split_of(template)
 
     def command_for(self, platform: Platform) -> str | None:
         """The command template for `platform`, or None where the family does not exist there."""
         if self.platform not in (None, platform):
             return None
         return self.macos if platform == "macos" and self.macos else self.command
+
+
+def split_of(key: str) -> Split:
+    """The split of what `key` names; a function of the key alone."""
+    position = int.from_bytes(hashlib.sha256(f"split-2:{key}".encode()).digest()[:8], "big") / 2**64
+    if position < TEST_SHARE:
+        return "test"
+    return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
 def fill(template: str, binding: dict[str, str]) -> str:
@@ -81,37 +84,7 @@ def load_families(folder: pathlib.Path = CORPUS / "commands") -> list[Family]:
     Raises:
         DataError: a file is not valid; the message lists every problem.
     """
-    paths = [folder] if folder.is_file() else sorted(folder.glob("*.yaml"))
-    if not paths:
-        raise DataError(f"no corpus files in {folder}; a checkout has them in corpus/commands")
-    families: list[Family] = []
-    problems: list[str] = []
-    seen: dict[str, str] = {}
-    for path in paths:
-        try:
-            # The base loader keeps values as they are written: 0644, yes, 1.10.
-            entries = yaml.load(path.read_text(), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path.name}: {' '.join(str(error).split())}")
-            continue
-        if not isinstance(entries, list):
-            problems.append(f"{path.name}: is not a list of families")
-            continue
-        for number, entry in enumerate(entries, start=1):
-            where = f"{path.name}: {entry.get('family', f'entry {number}') if isinstance(entry, dict) else f'entry {number}'}"
-            found = _entry_problems(entry)
-            if not found:
-                family = _parse(entry, path.name)
-                if family.name in seen:
-                    found.append(f"name is taken by a family in {seen[family.name]}")
-                seen[family.name] = path.name
-                found += _family_problems(family)
-                families.append(family)
-            problems += [f"{where}: {problem}" for problem in found]
-    if problems:
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise DataError(f"the corpus has {count}: " + "; ".join(problems))
-    return families
+    return [_parse(entry, path) for entry, path in read_entries(folder, "family", _problems)]
 
 
 def load_fixture_scripts(folder: pathlib.Path = CORPUS / "fixtures") -> dict[str, tuple[str, str]]:
@@ -181,9 +154,11 @@ def _parse(entry: dict[str, Any], path: str) -> Family:
     )
 
 
-def _entry_problems(entry: Any) -> list[str]:
-    if not isinstance(entry, dict):
-        return ["is not a mapping"]
+def _problems(entry: dict[str, Any]) -> list[str]:
+    return _entry_problems(entry) or _family_problems(_parse(entry, ""))
+
+
+def _entry_problems(entry: dict[str, Any]) -> list[str]:
     problems = [f"unknown key {key!r}" for key in entry.keys() - KEYS]
     for key in ("family", "utility", "fixture", "command", "explain", "macos"):
         if (key != "macos" or key in entry) and (not isinstance(entry.get(key), str) or not entry[key].strip()):
