@@ -147,6 +147,17 @@ def _build_parser() -> Parser:
     verify.add_argument("--sample", type=int, metavar="N", help="only N families and dialogues, drawn at random")
     verify.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (0)")
     verify.set_defaults(run=_verify)
+    sources = actions.add_parser("sources", help="what there is to learn from on this machine", allow_abbrev=False)
+    sources.add_argument("files", nargs="*", help="files of your own: what they would give")
+    sources.set_defaults(run=_sources)
+    overlap = actions.add_parser(
+        "overlap", help="whether training rows share texts with a benchmark of yours", allow_abbrev=False
+    )
+    overlap.add_argument("benchmark", type=pathlib.Path, help="a folder or file (JSON, CSV, text)")
+    overlap.add_argument(
+        "--run", type=pathlib.Path, default=LATEST, dest="run_folder", metavar="DIR", help="the run (runs/latest)"
+    )
+    overlap.set_defaults(run=_overlap)
     repairs = actions.add_parser(
         "repairs", help="make rows of error recovery: run broken forms of the corpus's commands", allow_abbrev=False
     )
@@ -269,6 +280,44 @@ def _verify(flags: argparse.Namespace) -> int:
             print(f"{len(proofs)} of {len(units)}", end=end, file=sys.stderr, flush=True)
     print(format_counts(units, proofs))
     return 1 if any(proof.problems for proof in proofs) else 0
+
+
+def _sources(flags: argparse.Namespace) -> int:
+    from overseer_training.data.build import read_source
+    from overseer_training.data.sources import tldr
+    from overseer_training.data.sources.corpus import load_families
+
+    families = load_families()
+    print(
+        f"corpus: {len(families)} families, {sum(len(f.wordings) for f in families)} wordings, always used (Apache-2.0)"
+    )
+    cache = tldr.find_cache()
+    found = (
+        f"{len(read_source('tldr')[0])} rows in {cache}, used with --sources tldr"
+        if cache
+        else "no client's cache here"
+    )
+    print(f"tldr: {found} (CC-BY-4.0)")
+    for file in flags.files:
+        rows, unusable = read_source(file)
+        print(f"{file}: {len(rows)} rows, {len(unusable)} unusable, used with --sources {file}")
+    return 0
+
+
+def _overlap(flags: argparse.Namespace) -> int:
+    from overseer_training.data.build import read_rows
+    from overseer_training.data.overlap import find_overlaps
+    from overseer_training.records import RunPaths
+
+    if not flags.benchmark.exists():
+        raise UsageError(f"there is no {flags.benchmark}; give a folder or file of the benchmark")
+    rows = read_rows(RunPaths(flags.run_folder).data)["train"]
+    count = 0
+    for overlap in find_overlaps(rows, flags.benchmark):
+        count += 1
+        print(f"{overlap.kind:<8} {overlap.row}  {overlap.file}: {overlap.text[:100]!r}")
+    print(f"{count} turns of {len(rows)} training rows overlap with {flags.benchmark}")
+    return 1 if count else 0
 
 
 def _make_repairs(flags: argparse.Namespace) -> int:

@@ -78,6 +78,8 @@ class Session:
     checkpoint: pathlib.Path | None
 
     def run(self) -> int:
+        from overseer_training.training.memory_guard import free_caches
+
         rows = self.prepare_data()
         trainer, schedule, tokenizer, base = self.prepare_training(rows)
         outcome = self.train(trainer, schedule)
@@ -89,6 +91,7 @@ class Session:
             return int(outcome.exit_code)
         self.keep_model(trainer, tokenizer, base)
         del trainer
+        free_caches("cpu")  # sandboxes are forked from this process: the smaller it is, the faster
         self.evaluate(rows, base)
         self.export()
         self.report()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from overseer_training.config.schema import BY_NAME
@@ -51,6 +51,7 @@ class Plan:
     macos_share: float
     explanation_share: float
     augmented_copies: int
+    sources: Sequence[str]
     test_tasks: int
     custom_model: Mapping[str, Any]
     use_existing_data: bool

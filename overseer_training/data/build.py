@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import find_variables, redraw
+from overseer_training.data.sources import tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
+from overseer_training.data.sources.pairs import read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
@@ -24,7 +26,7 @@ from overseer_training.records import Example, Platform, Turn
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MANIFEST_FORMAT = 1
-COMMAND_SKILLS = ("command", "explanation")
+LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +38,27 @@ class Rows:
 
 
 def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
-    """All rows that `plan` asks for, in an order that depends on the seed alone."""
-    families = load_families() if families is None else families
+    """All rows that `plan` asks for, in an order that depends on the seed alone.
+
+    Args:
+        families: only these; the whole corpus with its other skills and the plan's sources if None.
+    """
+    chosen = load_families() if families is None else families
     rng = random.Random(plan.seed)
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
-    for family in families:
+    for family in chosen:
         splits[family.split] += list(_family_rows(family, plan, rng))
-    split_of_family = {family.name: family.split for family in families}
+    left_out: list[tuple[str, str]] = []
+    if families is None:
+        _add_other_skills(splits, {family.name: family.split for family in chosen})
+        for source in plan.sources:
+            examples, unusable = read_source(source)
+            splits["train"] += examples
+            left_out += [("no pair of a request and a one-line command", identity) for identity in unusable]
+    return _clean(splits, left_out)
+
+
+def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split]) -> None:
     for number, repair in enumerate(load_repairs()):
         if repair.family in split_of_family:
             splits[split_of_family[repair.family]].append(render_repair(repair, number))
@@ -52,7 +68,20 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
         splits[tool.split] += render_tool(tool)
     for case in load_safety_cases():
         splits[case.split] += render_safety_case(case)
-    return _clean(splits)
+
+
+def read_source(name: str) -> tuple[list[Example], list[str]]:
+    """The rows of a further source, and the ids of what could not be used.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if name != "tldr":
+        return read_pairs(pathlib.Path(name).expanduser())
+    folder = tldr.find_cache()
+    if folder is None:
+        raise DataError("--sources tldr: no tldr client has a cache here; install one and run `tldr --update`")
+    return list(tldr.read_pages(folder)), []
 
 
 def count_training_rows(plan: Plan) -> int:
@@ -78,7 +107,10 @@ def write_rows(rows: Rows, folder: pathlib.Path) -> None:
             "format": MANIFEST_FORMAT,
             "splits": {split: _counts(examples) for split, examples in rows.splits.items()},
             "training_rows_by_skill": dict(sorted(skills.items())),
-            "sources": {name: {"rows": count, "licence": "Apache-2.0"} for name, count in sorted(sources.items())},
+            "sources": {
+                name: {"rows": count, "licence": LICENCES.get(name, "its owner's")}
+                for name, count in sorted(sources.items())
+            },
             "quarantined": dict(collections.Counter(reason for reason, _ in rows.quarantined)),
             "files": files,
         },
@@ -141,12 +173,12 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
             )
 
 
-def _clean(splits: dict[Split, list[Example]]) -> Rows:
+def _clean(splits: dict[Split, list[Example]], left_out: list[tuple[str, str]]) -> Rows:
     """Leave out repeated conversations, and rows of training that share a request or a whole answer with a held-out one.
 
-    Commands may share an answer by chance of their slots; rows of other skills, which are no family of commands, may not.
+    The corpus's own commands may share an answer by chance of their slots; rows of other skills and sources may not.
     """
-    quarantined: list[tuple[str, str]] = []
+    quarantined = list(left_out)
     held_out_answers = {
         _fold(turn.content)
         for split in ("validation", "test")
@@ -165,12 +197,17 @@ def _clean(splits: dict[Split, list[Example]]) -> Rows:
                 quarantined.append(("repeated", example.id))
             elif split == "train" and _fold(example.query).casefold() in held_out:
                 quarantined.append(("request is in a held-out split", example.id))
-            elif split == "train" and example.skill not in COMMAND_SKILLS and _answers(example) & held_out_answers:
+            elif split == "train" and not is_of_family(example) and _answers(example) & held_out_answers:
                 quarantined.append(("answer is in a held-out split", example.id))
             else:
                 seen.add(key)
                 cleaned[split].append(example)
     return Rows(cleaned, quarantined)
+
+
+def is_of_family(example: Example) -> bool:
+    """Whether a row comes from a family of the corpus, which is wholly on one side of the split."""
+    return example.source == "corpus" and example.skill in ("command", "explanation")
 
 
 def _answers(example: Example) -> set[str]:

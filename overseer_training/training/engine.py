@@ -28,6 +28,7 @@ from overseer_training.training.stop_signals import StopSignals
 Listener = Callable[[Mapping[str, Any]], None]
 Reason = Literal["finished", "early_stop", "time_budget", "interrupted", "memory_limit"]
 CARE_EVERY = 10  # steps, between two looks at the time budget and at memory that is kept without use
+NOTEWORTHY_CHANGE = 0.02  # of the number of steps
 BUDGET_TOLERANCE = 1.25  # a machine that became much slower than when the budget was fitted ends here
 MOST_SKIPPED_STEPS = 5  # in a row
 VALIDATION_ROWS = 256
@@ -144,7 +145,7 @@ class Trainer:
             if progress.step % plan.save_steps == 0 and not is_last:
                 self.save()
             if progress.step % CARE_EVERY == 0 and not is_last:
-                self._fit_to_budget()
+                self._fit_to_budget(schedule.total_steps)
                 give_back_freed_memory()
             budget = plan.time_budget_seconds
             if budget and not is_last and self._elapsed() > budget * BUDGET_TOLERANCE:
@@ -156,20 +157,18 @@ class Trainer:
                 )
         return Outcome("finished", progress)
 
-    def _fit_to_budget(self) -> None:
-        """Fewer steps where the machine became slower than measured, so that the rate still reaches zero within the budget."""
+    def _fit_to_budget(self, planned_steps: int) -> None:
+        """Fewer steps than planned where the machine is slower than measured, so that the rate reaches zero in time."""
         progress, budget = self.progress, self.plan.time_budget_seconds
         if budget is None:
             return
         elapsed = self._elapsed()
-        seconds_per_step = (elapsed - self._first_second) / (progress.step - self._first_step)
-        affordable = progress.step + max(1, int((budget - elapsed) / seconds_per_step))
-        if affordable < progress.total_steps:
-            message = (
-                f"{seconds_per_step:.1f} s a step: {affordable} steps in the time budget, not {progress.total_steps}"
-            )
-            progress.total_steps = affordable
+        seconds = (elapsed - self._first_second) / (progress.step - self._first_step)
+        total = min(planned_steps, progress.step + max(1, int((budget - elapsed) / seconds)))
+        if abs(total - progress.total_steps) > NOTEWORTHY_CHANGE * progress.total_steps:
+            message = f"{seconds:.1f} s a step: {total} steps in the time budget, not {progress.total_steps}"
             self._notice("schedule", message)
+        progress.total_steps = total
 
     def _train_step(self, schedule: batches.Schedule, stop: StopSignals) -> bool:
         """One optimizer step; False when a signal came before it was complete, which leaves the weights as they were."""

@@ -137,7 +137,7 @@ def test_slot_values_are_taken_as_they_are_written(written: str, tmp_path: pathl
     ("template", "filled"),
     [
         ("awk '{print $1}' {file}", "awk '{print $1}' a.txt"),
-        ("echo ${file} {file}", "echo ${file} a.txt"),
+        ("echo ${HOME} ${file} {file}", "echo ${HOME} $a.txt a.txt"),
         ("find {dir} -exec rm {} +", "find {dir} -exec rm {} +"),
         ("touch {file}{1..5} {a,b}", "touch a.txt{1..5} {a,b}"),
         ("{File} { file } {{file}}", "{File} { file } {a.txt}"),

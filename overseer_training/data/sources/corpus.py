@@ -18,7 +18,7 @@ from overseer_training.prompts import EXPLAIN_REQUEST
 from overseer_training.records import Example, Platform, Turn
 
 CORPUS = pathlib.Path(__file__).parents[3] / "corpus"
-SLOT = re.compile(r"(?<!\$)\{([a-z][a-z0-9_]*)\}")
+SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 TEST_SHARE, VALIDATION_SHARE = 0.14, 0.05  # of families; chosen: well over 400 test rows
 KEYS = {
     *("family", "utility", "fixture", "command", "macos", "also", "slots", "wordings", "explain"),
