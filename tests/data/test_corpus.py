@@ -108,7 +108,7 @@ def test_all_problems_of_all_files_come_at_once(load: Load, tmp_path: pathlib.Pa
     with pytest.raises(DataError, match=r"^the corpus has 4 problems: ") as caught:
         load({**ENTRY}, {"not": "a family", **ENTRY, "family": "other"})
     for part in (
-        "a.yaml: count-lines: name is taken by a family in a.yaml",
+        "a.yaml: count-lines: the name is taken in a.yaml",
         "b.yaml: ",
         "c.yaml: is not a list",
         "unknown key 'not'",
