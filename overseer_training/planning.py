@@ -126,6 +126,7 @@ def _resumed_plan(flags: argparse.Namespace, plan: Plan, checkpoint: pathlib.Pat
 
 
 def check_memory(plan: Plan) -> None:
+    """Raise MemoryLimitError when this machine is above the plan's RAM limit before anything starts."""
     used, total = machine_facts.memory_used_bytes(), machine_facts.memory_limit_bytes()
     if used / total > plan.ram_limit:
         raise MemoryLimitError(

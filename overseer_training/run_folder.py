@@ -20,6 +20,11 @@ from overseer_training.training.checkpoint_paths import find_checkpoint, list_ch
 
 
 def new_run_folder(runs: pathlib.Path, name: str | None) -> pathlib.Path:
+    """A new folder in `runs`, named after the time if `name` is None.
+
+    Raises:
+        UsageError: the name is taken or cannot be a folder's, or the folder cannot be made.
+    """
     name = name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     if not name or "/" in name or name in (".", "..", "latest"):
         raise UsageError(f"--run-name {name!r} cannot be a folder name; use letters, digits, - and _")
@@ -46,6 +51,7 @@ def only_run_in(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def log_to(path: pathlib.Path) -> Iterator[None]:
+    """Send everything that the package logs to `path`, as JSON lines."""
     handler = logging.FileHandler(path)
     handler.setFormatter(_JsonLines())
     root = logging.getLogger("overseer_training")
@@ -65,7 +71,6 @@ def find_checkpoint_to_resume(asked: str, runs: pathlib.Path) -> pathlib.Path:
     Raises:
         UsageError: there is none.
     """
-
     if asked == "latest":
         folders = [
             folder
@@ -91,7 +96,11 @@ def find_checkpoint_to_resume(asked: str, runs: pathlib.Path) -> pathlib.Path:
 
 
 def existing_data(runs: pathlib.Path) -> pathlib.Path:
+    """The data folder of the newest run in `runs` that has complete data.
 
+    Raises:
+        UsageError: there is none.
+    """
     folder = find_existing_data(runs)
     if folder is None:
         raise UsageError(
@@ -101,6 +110,7 @@ def existing_data(runs: pathlib.Path) -> pathlib.Path:
 
 
 def point_latest(folder: pathlib.Path) -> None:
+    """Let `latest` beside `folder` point to it, in one step."""
     link = folder.parent / "latest"
     staging = folder.parent / f".latest-{os.getpid()}"
     staging.symlink_to(folder.name)
