@@ -264,11 +264,13 @@ def _verify(flags: argparse.Namespace) -> int:
     from overseer_training.evaluation.proof import Proof, Unit, format_counts, format_proof, prove
     from overseer_training.evaluation.sandbox import find_sandbox
 
+    if flags.sample is not None and flags.sample < 1:
+        raise UsageError(f"--sample must be 1 or more, not {flags.sample}")
     units: list[Unit] = []
     for path in flags.files:
         units += load_dialogues(path) if path.parent.name == "dialogues" else load_families(path)
     units = units or [*load_families(), *load_dialogues()]
-    if flags.sample:
+    if flags.sample is not None:
         units = random.Random(flags.seed).sample(units, min(flags.sample, len(units)))
     proofs: list[Proof] = []
     for proof in prove(units, load_fixture_scripts(), find_sandbox()):

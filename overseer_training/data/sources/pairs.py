@@ -51,7 +51,9 @@ def read_pairs(path: pathlib.Path) -> tuple[list[Example], list[str]]:
             rows.append(
                 Example(f"{path.name}/{number}", f"{path.name}/{command}", "command", turns, "linux", path.name)
             )
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (csv.Error, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; it must be JSON lines or CSV in UTF-8") from error
     if not rows:
         raise DataError(f"{path} has no pair of a request and a one-line command")
