@@ -12,9 +12,11 @@ from overseer_training.config.schema import BY_NAME
 from overseer_training.errors import DataError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """Values that decide what a run does; limits are fractions, lengths are tokens, rates are per step.
+
+    A value that was added later has the default with which older runs go on.
 
     Attributes:
         learning_rate: the peak rate that was asked for; for all weights of a model 2,048 wide unless a flag gave it.
@@ -51,7 +53,7 @@ class Plan:
     macos_share: float
     explanation_share: float
     augmented_copies: int
-    sources: Sequence[str]
+    sources: Sequence[str] = ()
     test_tasks: int
     custom_model: Mapping[str, Any]
     use_existing_data: bool

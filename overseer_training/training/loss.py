@@ -1,11 +1,13 @@
 """Cross-entropy over answer tokens only: prompt and padding never reach the output head.
 
 The head's product is cut into chunks, and the gradients of hidden states and head are formed while the logits are there, so that
-logits are never kept for the backward pass.
+logits are never kept for the backward pass. The chunks use the same two blocks of memory again and again: they are by far the largest
+blocks of a step, and would otherwise leave holes in which nothing else fits.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -50,18 +52,24 @@ class _ChunkedLoss(torch.autograd.Function):
         for start in range(0, len(targets_n), CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)
             hidden, targets = hidden_nd[chunk], targets_n[chunk, None]
-            logits = (hidden @ head_vd.T).float()
+            products, logits = (
+                _scratch(dtype, len(head_vd), str(hidden.device))[: len(targets)]
+                for dtype in (hidden_nd.dtype, torch.float32)
+            )
+            torch.mm(hidden, head_vd.T, out=products)
+            logits.copy_(products)
             if softcap is not None:
-                logits = softcap * torch.tanh(logits / softcap)
-            log_probabilities = torch.log_softmax(logits, dim=-1)
+                logits.div_(softcap).tanh_().mul_(softcap)
+            bend = 1 - (logits / softcap) ** 2 if softcap is not None else None
+            log_probabilities = logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
             total -= log_probabilities.gather(1, targets).sum()
             if not any(ctx.needs_input_grad[:2]):
                 continue
-            slope = log_probabilities.exp_()
-            slope.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=slope.dtype))
-            if softcap is not None:
-                slope *= 1 - (logits / softcap) ** 2
-            slope = slope.div_(divisor).to(hidden_nd.dtype)
+            slope_fp32 = log_probabilities.exp_()
+            slope_fp32.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=torch.float32))
+            if bend is not None:
+                slope_fp32.mul_(bend)
+            slope = products.copy_(slope_fp32.div_(divisor))
             if hidden_grad is not None:
                 hidden_grad[chunk] = slope @ head_vd
             if ctx.needs_input_grad[1]:
@@ -80,6 +88,12 @@ class _ChunkedLoss(torch.autograd.Function):
         if scale.device.type != "cpu" or scale != 1:  # the loss itself was differentiated: nothing to do
             hidden, head = (None if part is None else part.mul_(scale) for part in (hidden, head))
         return hidden, None if head is None else head.to(ctx.head_dtype), None, None, None
+
+
+@functools.lru_cache(maxsize=4)
+def _scratch(dtype: torch.dtype, vocabulary: int, device: str) -> torch.Tensor:
+    """(CHUNK_TOKENS, vocabulary), of any content; where all is fp32, products and logits are the same block, which does no harm."""
+    return torch.empty(CHUNK_TOKENS, vocabulary, dtype=dtype, device=device)
 
 
 @torch.no_grad()

@@ -140,3 +140,11 @@ def test_fitting_again_keeps_what_was_fitted(plan_of: PlanOf) -> None:
         once.eval_steps,
         once.save_steps,
     )
+
+
+def test_a_plan_of_an_earlier_version_can_be_resumed(plan_of: PlanOf, tmp_path: pathlib.Path) -> None:
+    plan = plan_of()
+    document = json.loads(plan.as_json({}))
+    del document["values"]["sources"]
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    assert read_plan(tmp_path / "plan.json").sources == ()

@@ -201,9 +201,13 @@ def test_the_same_command_in_other_clothes_is_on_the_same_side() -> None:
 
 
 def test_splits_have_the_shares_that_were_chosen() -> None:
-    counts = collections.Counter(split_of(f"head -n {number}") for number in range(20000))
+    counts = collections.Counter(split_of(f"head -n {number} a.txt") for number in range(20000))
     assert counts["test"] / 20000 == pytest.approx(TEST_SHARE, abs=0.01)
     assert counts["validation"] / 20000 == pytest.approx(VALIDATION_SHARE, abs=0.01)
+
+
+def test_basic_commands_are_always_trained_on() -> None:
+    assert {split_of(f"ls -{number}") for number in range(100)} == {split_of("sudo mv '{file}' '{file2}'")} == {"train"}
 
 
 def test_splits_of_commands_never_move() -> None:
