@@ -50,7 +50,7 @@ data_config = {
     "macos_share": 0.15,  # of corpus rows rendered for macOS
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths
-    "sources": [],  # what else to learn from: "tldr", or paths of your own files; `overseer data sources` shows what there is
+    "sources": [],  # what else to learn from: "tldr", "history", "manual", or paths of your own files; `overseer data sources` shows what there is
     "test_tasks": 400,  # commands that are run to score a model; 0 scores none
 }
 

@@ -286,7 +286,7 @@ def _verify(flags: argparse.Namespace) -> int:
 
 def _sources(flags: argparse.Namespace) -> int:
     from overseer_training.data.build import read_source
-    from overseer_training.data.sources import tldr
+    from overseer_training.data.sources import history, manual, tldr
     from overseer_training.data.sources.corpus import load_families
 
     families = load_families()
@@ -300,6 +300,14 @@ def _sources(flags: argparse.Namespace) -> int:
         else "no client's cache here"
     )
     print(f"tldr: {found} (CC-BY-4.0)")
+    histories = history.find_histories()
+    if histories:
+        shells = ", ".join(f"{len(history.read_commands(found))} commands of {found.shell}" for found in histories)
+        print(f"history: {shells}; {len(read_source('history')[0])} rows, used with --sources history (yours)")
+    else:
+        print("history: none of bash, zsh, fish or atuin in this home directory")
+    pages = manual.find_pages()
+    print(f"manual: {len(pages)} pages of installed programs" + (", used with --sources manual" if pages else ""))
     for file in flags.files:
         rows, unusable = read_source(file)
         print(f"{file}: {len(rows)} rows, {len(unusable)} unusable, used with --sources {file}")

@@ -98,7 +98,8 @@ class Session:
         return 0
 
     def prepare_data(self) -> dict[str, list[Example]]:
-        from overseer_training.data.build import Rows, build_rows, read_rows, write_rows
+        from overseer_training.data.build import build_rows, read_rows, write_rows
+        from overseer_training.data.clean import Rows
 
         with self.terminal.stage("data") as stage:
             if self.paths.data_manifest.exists():  # a resumed run

@@ -146,7 +146,7 @@ FIELDS: tuple[Field, ...] = (
     Field("macos_share", "data_config", "macos_share", fraction, "corpus rows rendered for macOS", "fraction", "--macos-share"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
-    Field("sources", "data_config", "sources", names, "what else to learn from: tldr (the cache on this machine), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),
+    Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),
     Field("test_tasks", "data_config", "test_tasks", whole(0, 100000), "commands that are run to score a model", flag="--test-tasks", may_change_on_resume=True),
 )  # fmt: skip
 

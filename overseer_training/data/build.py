@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import find_variables, redraw
-from overseer_training.data.sources import tldr
+from overseer_training.data.clean import Rows, clean
+from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
@@ -27,14 +28,6 @@ from overseer_training.records import Example, Platform, Turn
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MANIFEST_FORMAT = 1
 LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The rows of a run by split, and what was set aside: (reason, id)."""
-
-    splits: dict[Split, list[Example]]
-    quarantined: list[tuple[str, str]]
 
 
 def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
@@ -55,7 +48,7 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
             examples, unusable = read_source(source)
             splits["train"] += examples
             left_out += [("no pair of a request and a one-line command", identity) for identity in unusable]
-    return _clean(splits, left_out)
+    return clean(splits, left_out)
 
 
 def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split]) -> None:
@@ -73,15 +66,29 @@ def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[
 def read_source(name: str) -> tuple[list[Example], list[str]]:
     """The rows of a further source, and the ids of what could not be used.
 
+    Args:
+        name: `tldr`, `history`, `manual`, or the path of a file of pairs.
+
     Raises:
         DataError: it is not there.
     """
-    if name != "tldr":
-        return read_pairs(pathlib.Path(name).expanduser())
-    folder = tldr.find_cache()
-    if folder is None:
-        raise DataError("--sources tldr: no tldr client has a cache here; install one and run `tldr --update`")
-    return list(tldr.read_pages(folder)), []
+    if name == "tldr":
+        folder = tldr.find_cache()
+        if folder is None:
+            raise DataError("--sources tldr: no tldr client has a cache here; install one and run `tldr --update`")
+        return list(tldr.read_pages(folder)), []
+    if name == "history":
+        histories = history.find_histories()
+        if not histories:
+            raise DataError("--sources history: there is no history of bash, zsh, fish or atuin in this home directory")
+        commands = dict.fromkeys(command for found in histories for command in history.read_commands(found))
+        return list(history.rows_from_commands(list(commands), load_families())), []
+    if name == "manual":
+        pages = manual.find_pages()
+        if not pages:
+            raise DataError("--sources manual: this machine has no manual pages; install them (man-db on Debian)")
+        return list(manual.read_pages(pages)), []
+    return read_pairs(pathlib.Path(name).expanduser())
 
 
 def count_training_rows(plan: Plan) -> int:
@@ -171,51 +178,6 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
             yield Example(
                 f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus"
             )
-
-
-def _clean(splits: dict[Split, list[Example]], left_out: list[tuple[str, str]]) -> Rows:
-    """Leave out repeated conversations, and rows of training that share a request or a whole answer with a held-out one.
-
-    The corpus's own commands may share an answer by chance of their slots; rows of other skills and sources may not.
-    """
-    quarantined = list(left_out)
-    held_out_answers = {
-        _fold(turn.content)
-        for split in ("validation", "test")
-        for example in splits[split]  # type: ignore[index]
-        for turn in example.turns
-        if turn.role == "assistant" and example.skill in ("command", "dialogue")
-    }
-    held_out = {_fold(example.query).casefold() for split in ("validation", "test") for example in splits[split]}  # type: ignore[index]
-    cleaned: dict[Split, list[Example]] = {}
-    for split, examples in splits.items():
-        seen: set[tuple[str, ...]] = set()
-        cleaned[split] = []
-        for example in examples:
-            key = (example.platform, *(_fold(turn.content) for turn in example.turns))
-            if key in seen:
-                quarantined.append(("repeated", example.id))
-            elif split == "train" and _fold(example.query).casefold() in held_out:
-                quarantined.append(("request is in a held-out split", example.id))
-            elif split == "train" and not is_of_family(example) and _answers(example) & held_out_answers:
-                quarantined.append(("answer is in a held-out split", example.id))
-            else:
-                seen.add(key)
-                cleaned[split].append(example)
-    return Rows(cleaned, quarantined)
-
-
-def is_of_family(example: Example) -> bool:
-    """Whether a row comes from a family of the corpus, which is wholly on one side of the split."""
-    return example.source == "corpus" and example.skill in ("command", "explanation")
-
-
-def _answers(example: Example) -> set[str]:
-    return {_fold(turn.content) for turn in example.turns if turn.role == "assistant"}
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _counts(examples: Iterable[Example]) -> dict[str, int]:

@@ -86,6 +86,7 @@ MISTAKES: dict[str, Mistake] = {
     "path misspelt": _one_match(PATH, _misspell),
     "option missing": _one_match(RECURSIVE, lambda text, rng: text.split(" ")[0]),
 }
+LAST_RESORT = "program in capitals"  # possible with every command, and rare among people
 
 
 def make_repairs(
@@ -115,6 +116,7 @@ def _repairs_of(
 ) -> Iterator[Repair]:
     kinds = list(MISTAKES)
     rng.shuffle(kinds)
+    kinds.sort(key=lambda kind: kind == LAST_RESORT)
     count = 0
     for kind in kinds:
         if count == each:

@@ -73,13 +73,12 @@ class Evaluator:
         """Generate and score all answers of `loaded`."""
         started = time.monotonic()
         texts = generate(loaded, [question.messages for question in self.questions])
-        tokens = sum(len(loaded.tokenizer.encode(text, add_special_tokens=False)) for text in texts)
         seconds = time.monotonic() - started
         notify(f"{len(texts)} answers in {seconds:.0f} s, running them")
         answers = self.score(texts)
         scores = self._summarize(answers)
         if texts:
-            scores["generation_tokens_per_second"] = Score(len(texts), tokens / seconds, None)
+            scores["answers_per_second"] = Score(len(texts), len(texts) / seconds, None)
         return Evaluation(scores, tuple(answers))
 
     def score(self, texts: Sequence[str]) -> list[Answer]:

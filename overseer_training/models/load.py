@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from overseer_training.errors import ModelError
 from overseer_training.files import write_json
-from overseer_training.models import attention
+from overseer_training.models import attention, fused
 from overseer_training.prompts import SYSTEM_PROMPTS
 
 transformers.utils.logging.disable_progress_bar()  # stages have one line each; bars would break them
@@ -70,6 +70,7 @@ def load_base(folder: pathlib.Path, dtype: torch.dtype, device: str, longest_row
         raise ModelError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     if attention.suits(model.config, longest_row, device):
         model.set_attn_implementation(attention.NAME)
+    fused.install(model)
     model.config.use_cache = False
     return model.to(device)  # type: ignore[no-any-return]
 

@@ -25,7 +25,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, 
     "command_accuracy": ("Command accuracy", "run in a sandbox: same effects and output as a reference"),
     "answer_loss": ("Answer loss", "nats per answer token on held-out examples; lower is better"),
     "token_accuracy": ("Token accuracy", "answer tokens predicted right on held-out examples"),
-    "generation_tokens_per_second": ("Generation speed", "tokens per second on this machine"),
+    "answers_per_second": ("Answers per second", "many at once, on this machine; measured once, so not judged"),
     "dialogue_accuracy": ("Conversations", "requests that build on each other, by execution"),
     "later_turn_accuracy": ("Follow-ups alone", "second and later turns of conversations, by execution"),
     "repair_accuracy": ("Error repair", "a failed command repaired, by execution"),
@@ -138,6 +138,8 @@ def judge(base: Measured | None, trained: Measured | None, lower_is_better: bool
     if trained.value is None or base.value is None:
         return "unscored"
     gain = (base.value - trained.value) if lower_is_better else (trained.value - base.value)
+    if base.unit == "rate" and base.low is None:
+        return "unclear"  # a speed of one moment
     widths = [side.high - side.low for side in (base, trained) if side.low is not None and side.high is not None]
     noise = math.hypot(*widths) / 2 if len(widths) == 2 else 0.0  # 1.96 standard errors are half an interval's width
     if abs(gain) <= noise:

@@ -1,0 +1,147 @@
+"""Sets rows aside that repeat, leak, contradict, do not parse, hold secrets or do harm; each with its reason.
+
+Takes rows by split; gives `Rows`. Nothing is changed or guessed: a row stays as it is, or goes with a reason. What others wrote is
+looked at more closely than the corpus, whose commands were proved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+import tree_sitter
+import tree_sitter_bash
+from rensa import RMinHash, RMinHashLSH
+
+from overseer_training.data.sources.corpus import Split
+from overseer_training.guards.secrets import find_secret
+from overseer_training.records import Example
+
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
+NEARLY_THE_SAME = 0.8  # estimated Jaccard similarity of letter runs; chosen: one changed word in ten stays above it
+LETTERS = 4  # of a run
+HASHES, BANDS = 128, 16
+ERASES_EVERYTHING = re.compile(
+    r"\brm\s+(?:-\S+\s+)*(?:/|/\*|~|~/|\$HOME|\"\$HOME\"|\*\s+/|--no-preserve-root\s.*)(?:\s|$|;)"
+    r"|:\(\)\s*\{\s*:\s*\|\s*:\s*&\s*\}"
+    r"|\b(?:chmod|chown)\s+(?:-\S+\s+)*-R\s+(?:-\S+\s+)*\S+\s+/(?:\s|$)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of a run by split, and what was set aside: (reason, id)."""
+
+    splits: dict[Split, list[Example]]
+    quarantined: list[tuple[str, str]]
+
+
+def clean(splits: dict[Split, list[Example]], left_out: list[tuple[str, str]]) -> Rows:
+    """Leave out repeated conversations, and rows of training that share a request or a whole answer with a held-out one.
+
+    The corpus's own commands may share an answer by chance of their slots; rows of other skills and sources may not. Rows of
+    other sources must also be sound (`problem_of`), must not nearly repeat a held-out request, and have one answer a request.
+    """
+    quarantined = list(left_out)
+    held_out = [example for split in HELD_OUT for example in splits[split]]
+    answers = {
+        _fold(turn.content)
+        for example in held_out
+        for turn in example.turns
+        if turn.role == "assistant" and example.skill in ("command", "dialogue")
+    }
+    requests = {_fold(example.query).casefold() for example in held_out}
+    similar = _Similar(requests) if any(is_from_outside(example) for example in splits["train"]) else None
+    answer_of: dict[tuple[str, str], str] = {}  # (platform, request) -> answer
+    cleaned: dict[Split, list[Example]] = {}
+    for split, examples in splits.items():
+        seen: set[tuple[str, ...]] = set()
+        cleaned[split] = []
+        for example in examples:
+            key = (example.platform, *(_fold(turn.content) for turn in example.turns))
+            request = _fold(example.query).casefold()
+            reason = None
+            if key in seen:
+                reason = "repeated"
+            elif split == "train" and request in requests:
+                reason = "request is in a held-out split"
+            elif split == "train" and not is_of_family(example) and _answers(example) & answers:
+                reason = "answer is in a held-out split"
+            elif is_from_outside(example):
+                reason = problem_of(example)
+                if reason is None and similar is not None and similar.has(request):
+                    reason = "request nearly repeats a held-out one"
+                if (
+                    reason is None
+                    and answer_of.setdefault((example.platform, request), example.answer) != example.answer
+                ):
+                    reason = "another answer for the same request"
+            if reason is not None:
+                quarantined.append((reason, example.id))
+                continue
+            seen.add(key)
+            cleaned[split].append(example)
+            if len(example.turns) == 2:
+                answer_of.setdefault((example.platform, request), example.answer)
+    return Rows(cleaned, quarantined)
+
+
+def problem_of(example: Example) -> str | None:
+    """Why nobody should learn from this row of commands, or None."""
+    text = " ".join(turn.content for turn in example.turns)
+    if find_secret(text):
+        return "holds a secret"
+    if example.skill != "command":
+        return None
+    if not parses(example.answer):
+        return "does not parse as bash"
+    return "erases everything" if ERASES_EVERYTHING.search(example.answer) else None
+
+
+def parses(command: str) -> bool:
+    """Whether `command` is whole and correct by the grammar of bash."""
+    return not _parser().parse(command.encode()).root_node.has_error
+
+
+def is_of_family(example: Example) -> bool:
+    """Whether a row comes from a family of the corpus, which is wholly on one side of the split."""
+    return example.source == "corpus" and example.skill in ("command", "explanation")
+
+
+def is_from_outside(example: Example) -> bool:
+    """Whether this project did not write the row."""
+    return example.source != "corpus"
+
+
+class _Similar:
+    """Held-out requests, to be asked for near repetitions."""
+
+    def __init__(self, requests: set[str]) -> None:
+        self._index = RMinHashLSH(threshold=NEARLY_THE_SAME, num_perm=HASHES, num_bands=BANDS)
+        self._sketches = [_sketch(request) for request in sorted(requests)]
+        for number, sketch in enumerate(self._sketches):
+            self._index.insert(number, sketch)
+
+    def has(self, request: str) -> bool:
+        sketch = _sketch(request)
+        return any(sketch.jaccard(self._sketches[number]) >= NEARLY_THE_SAME for number in self._index.query(sketch))
+
+
+def _sketch(text: str) -> RMinHash:
+    sketch = RMinHash(num_perm=HASHES, seed=0)
+    sketch.update([text[start : start + LETTERS] for start in range(max(1, len(text) - LETTERS + 1))])
+    return sketch
+
+
+@functools.cache
+def _parser() -> tree_sitter.Parser:
+    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+
+
+def _answers(example: Example) -> set[str]:
+    return {_fold(turn.content) for turn in example.turns if turn.role == "assistant"}
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""What every room may call to keep the owner safe: so far, the search for secrets."""
