@@ -49,6 +49,7 @@ custom_model = {
 data_config = {
     "macos_share": 0.15,  # of corpus rows rendered for macOS
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
+    "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths
     "sources": [],  # what else to learn from: "tldr", "history", "manual", or paths of your own files; `overseer data sources` shows what there is
     "test_tasks": 400,  # commands that are run to score a model; 0 scores none

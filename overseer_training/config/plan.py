@@ -53,6 +53,7 @@ class Plan:
     macos_share: float
     explanation_share: float
     augmented_copies: int
+    variant_share: float = 0.0
     sources: Sequence[str] = ()
     test_tasks: int
     custom_model: Mapping[str, Any]

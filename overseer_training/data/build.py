@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from overseer_training.config.plan import Plan
-from overseer_training.data.augment import find_variables, redraw
+from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.clean import Rows, clean
 from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
@@ -21,6 +21,7 @@ from overseer_training.data.sources.corpus import Family, Split, fill, load_fami
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
 from overseer_training.data.sources.pairs import read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
+from overseer_training.data.variants import at_a_place, with_an_ending
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import Example, Platform, Turn
@@ -166,6 +167,7 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
         explanation = render_explanation(family, number) if rng.random() < plan.explanation_share else None
         if explanation is not None:
             yield explanation
+        yield from _variants(family, number, variables, plan.variant_share, rng)
         for copy in range(plan.augmented_copies):
             platform: Platform = (
                 "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
@@ -178,6 +180,20 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
             yield Example(
                 f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus"
             )
+
+
+def _variants(
+    family: Family, number: int, variables: tuple[Variable, ...], share: float, rng: random.Random
+) -> Iterator[Example]:
+    if family.command_for("linux") is None:
+        return
+    for kind, make in (("place", at_a_place), ("ending", with_an_ending)):
+        if rng.random() < share:
+            variant = make(family, number, redraw(rng.choice(family.slots), variables, rng), rng)
+            if variant is not None:
+                turns = (Turn("user", variant[0]), Turn("assistant", variant[1]))
+                identity = f"{family.name}/{number}/linux/{kind}"
+                yield Example(identity, family.name, "command", turns, "linux", "corpus")
 
 
 def _counts(examples: Iterable[Example]) -> dict[str, int]:

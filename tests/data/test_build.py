@@ -81,21 +81,23 @@ def test_a_request_that_differs_in_case_and_spaces_only_is_set_aside(family_of: 
         for wording in held_out.wordings
     )
     train = family_of(**in_split("train"), slots=held_out.slots, wordings=shouting, fixed=frozenset({"dir", "ext"}))
-    rows = build_rows(plan_of("--macos-share", "0", "--explanation-share", "0"), [train, held_out])
+    rows = build_rows(
+        plan_of("--macos-share", "0", "--explanation-share", "0", "--variant-share", "0"), [train, held_out]
+    )
     assert rows.splits["train"] == []
     assert {reason for reason, _ in rows.quarantined} == {"request is in a held-out split"}
     assert len(rows.splits["test"]) == len(held_out.wordings)
 
 
 def test_a_repeated_conversation_is_set_aside_once(few: list[Family], plan_of: PlanOf) -> None:
-    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0")
+    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0", "--variant-share", "0")
     rows = build_rows(plan, [few[0], few[0]])
     assert len(rows.splits["train"]) == len(few[0].wordings)
     assert collections.Counter(reason for reason, _ in rows.quarantined) == {"repeated": len(few[0].wordings)}
 
 
 def test_rows_and_set_aside_rows_are_all_rows(few: list[Family], plan_of: PlanOf) -> None:
-    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0")
+    plan = plan_of("--augmented-copies", "0", "--macos-share", "0", "--explanation-share", "0", "--variant-share", "0")
     twice = [*few, *few]
     rows = build_rows(plan, twice)
     kept = sum(len(examples) for examples in rows.splits.values())
@@ -105,7 +107,10 @@ def test_rows_and_set_aside_rows_are_all_rows(few: list[Family], plan_of: PlanOf
 
 
 def test_an_augmented_row_says_and_does_the_same(few: list[Family], plan_of: PlanOf) -> None:
-    rows = build_rows(plan_of("--augmented-copies", "5", "--macos-share", "0", "--explanation-share", "0"), few[:1])
+    rows = build_rows(
+        plan_of("--augmented-copies", "5", "--macos-share", "0", "--explanation-share", "0", "--variant-share", "0"),
+        few[:1],
+    )
     copies = [example for example in rows.splits["train"] if "/copy-" in example.id]
     assert len(copies) > 20
     for example in copies:
@@ -120,7 +125,7 @@ def test_an_augmented_row_says_and_does_the_same(few: list[Family], plan_of: Pla
     [("--explanation-share", "explanation"), ("--augmented-copies", "/copy-"), ("--macos-share", "macos")],
 )
 def test_each_share_reaches_the_rows(flag: str, skill: str, few: list[Family], plan_of: PlanOf) -> None:
-    none = ["--explanation-share", "0", "--augmented-copies", "0", "--macos-share", "0"]
+    none = ["--explanation-share", "0", "--augmented-copies", "0", "--macos-share", "0", "--variant-share", "0"]
 
     def count(plan: Plan) -> int:
         return sum(

@@ -26,6 +26,9 @@ SECONDS = 10  # for a page
 LEAST_WORDS = 3  # of a sentence that says what an example does
 OPTION = re.compile(r"^ {3,}(?:(?P<short>-\w)(?:, (?P<long>--[\w-]+))?|(?P<only>--[\w-]+))(?: {2,}(?P<text>\S.*))?$")
 HEADING = re.compile(r"^[A-Z][A-Z -]{3,}$")
+UNHELPFUL = re.compile(
+    r"(?i)-|same as|obsolete|ignored|deprecated|alias|(?:print|display|show|output)s? .*(?:help|version|usage)"
+)
 OVERSTRIKE = re.compile(r".\x08")
 SENTENCE = re.compile(r"^(.{12,110}?)(?:(?<=\S)[.;:](?:\s|$)|$)")
 
@@ -92,7 +95,7 @@ def _options(lines: list[str], name: str) -> Iterator[Lesson]:
         deeper = len(following) - len(following.lstrip()) > len(line) - len(line.lstrip())
         text = match["text"] or (following.strip() if deeper and following.strip() else "")
         sentence = SENTENCE.match(text)
-        if sentence and not sentence[1].startswith(("-", "Same as", "same as", "Obsolete", "Ignored", "Deprecated")):
+        if sentence and not UNHELPFUL.match(sentence[1]):
             what = sentence[1][0].lower() + sentence[1][1:]
             yield Lesson(f"{name}: {what}", f"{name} {match['short'] or match['only']}")
 
