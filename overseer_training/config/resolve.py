@@ -23,7 +23,10 @@ UNAVAILABLE = {
     "llm_api_key": "--llm-api-key has no Gemini client in this version; run without it (the key was not stored).",
     "llm_hybrid": "--llm-hybrid has no teachers in this version; run without it.",
 }
-LORA_RATE_FACTOR = 10.0  # Schulman et al., "LoRA Without Regret", 2025
+LORA_RATE_FACTOR, LORA_WIDTH_POWER = (
+    10.0,
+    0.78,
+)  # Schulman et al., "LoRA Without Regret", 2025: rate x10, (2000 / width)^0.78 for Llamas
 
 
 def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:
@@ -92,16 +95,18 @@ def fit_learning_rate(plan: Plan, width: int, factor: float | None) -> Plan:
 
     A configured rate is for all weights of a model 2,048 wide. Adam's best rate falls with the width (Yang et al., "Tensor
     Programs V", 2022), so a narrower model takes a larger one; `factor` is the catalog's own where it has one.
-    Adapters take ten times the rate of all weights. A rate given by a flag is taken as it is.
+    Adapters take ten times the rate of all weights, and depend less on the width. A rate given by a flag is taken as it is.
     """
     if plan.origins.get("learning_rate", "").startswith("flag"):
         return plan.with_values({"effective_learning_rate": (plan.learning_rate, "as the flag says")})
-    by_model = factor if factor is not None else 2048 / width
-    reasons = [f"x{by_model:g} for {'this model' if factor is not None else f'a width of {width}'}"]
-    rate = plan.learning_rate * by_model
     if plan.method in ("lora", "dora"):
-        rate *= LORA_RATE_FACTOR
-        reasons.append(f"x{LORA_RATE_FACTOR:g} for adapters")
+        by_width = (2048 / width) ** LORA_WIDTH_POWER
+        rate = plan.learning_rate * LORA_RATE_FACTOR * by_width
+        reasons = [f"x{LORA_RATE_FACTOR:g} for adapters", f"x{by_width:.3g} for a width of {width}"]
+    else:
+        by_model = factor if factor is not None else 2048 / width
+        rate = plan.learning_rate * by_model
+        reasons = [f"x{by_model:g} for {'this model' if factor is not None else f'a width of {width}'}"]
     return plan.with_values({"effective_learning_rate": (float(f"{rate:.6g}"), "learning_rate " + " ".join(reasons))})
 
 

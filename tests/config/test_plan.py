@@ -101,6 +101,8 @@ def test_adapters_take_ten_times_the_rate(method: str, plan_of: PlanOf) -> None:
     assert plan.effective_learning_rate == pytest.approx(5e-4)
     assert plan.learning_rate == 5e-5
     assert "x10 for adapters" in plan.origins["effective_learning_rate"]
+    narrow = fit_learning_rate(plan_of("--method", method), 576, 10.0)  # a factor is for all weights
+    assert narrow.effective_learning_rate == pytest.approx(1.34e-3, rel=0.01)
 
 
 # Steps.
