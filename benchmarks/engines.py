@@ -1,6 +1,6 @@
 """Our engine and TRL's `SFTTrainer` on the same model, rows, effective batch, optimizer and precision, step by step in turn.
 
-    .venv/bin/pip install trl==1.8.0 datasets        # development only
+    .venv/bin/pip install trl==1.16.0 datasets       # development only
     .venv/bin/python benchmarks/engines.py --method full --steps 6
 
 Each engine is a process of its own that makes one optimizer step when it is told to, so that both see the same noise of the machine and

@@ -23,10 +23,9 @@ UNAVAILABLE = {
     "llm_api_key": "--llm-api-key has no Gemini client in this version; run without it (the key was not stored).",
     "llm_hybrid": "--llm-hybrid has no teachers in this version; run without it.",
 }
-LORA_RATE_FACTOR, LORA_WIDTH_POWER = (
-    10.0,
-    0.78,
-)  # Schulman et al., "LoRA Without Regret", 2025: rate x10, (2000 / width)^0.78 for Llamas
+# Schulman et al., "LoRA Without Regret", 2025; the power is theirs for Llamas.
+LORA_RATE_FACTOR = 10.0
+LORA_WIDTH_POWER = 0.78
 
 
 def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:

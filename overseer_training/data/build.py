@@ -10,14 +10,23 @@ import dataclasses
 import json
 import pathlib
 import random
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.clean import Rows, clean
 from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
-from overseer_training.data.sources.corpus import Family, Split, fill, load_families, render, render_explanation
+from overseer_training.data.sources.corpus import (
+    Family,
+    Split,
+    fill,
+    form_of,
+    load_families,
+    render,
+    render_explanation,
+)
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
 from overseer_training.data.sources.pairs import read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
@@ -40,8 +49,9 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
     chosen = load_families() if families is None else families
     rng = random.Random(plan.seed)
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    held_out = [form_of(family) for family in chosen if family.split != "train"]
     for family in chosen:
-        splits[family.split] += list(_family_rows(family, plan, rng))
+        splits[family.split] += list(_family_rows(family, plan, rng, held_out))
     left_out: list[tuple[str, str]] = []
     if families is None:
         _add_other_skills(splits, {family.name: family.split for family in chosen})
@@ -153,7 +163,9 @@ def find_existing_data(runs: pathlib.Path) -> pathlib.Path | None:
     return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
 
 
-def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Example]:
+def _family_rows(
+    family: Family, plan: Plan, rng: random.Random, held_out: Sequence[re.Pattern[str]]
+) -> Iterator[Example]:
     is_train = family.split == "train"
     yield from render(family, "linux")
     only_macos = family.command_for("linux") is None
@@ -167,7 +179,7 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
         explanation = render_explanation(family, number) if rng.random() < plan.explanation_share else None
         if explanation is not None:
             yield explanation
-        yield from _variants(family, number, variables, plan.variant_share, rng)
+        yield from _variants(family, number, variables, plan.variant_share, rng, held_out)
         for copy in range(plan.augmented_copies):
             platform: Platform = (
                 "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
@@ -183,14 +195,20 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random) -> Iterator[Exa
 
 
 def _variants(
-    family: Family, number: int, variables: tuple[Variable, ...], share: float, rng: random.Random
+    family: Family,
+    number: int,
+    variables: tuple[Variable, ...],
+    share: float,
+    rng: random.Random,
+    held_out: Sequence[re.Pattern[str]],
 ) -> Iterator[Example]:
+    """Variants of one wording; none whose command has the form of a held-out family's: it would teach what is tested."""
     if family.command_for("linux") is None:
         return
     for kind, make in (("place", at_a_place), ("ending", with_an_ending)):
         if rng.random() < share:
             variant = make(family, number, redraw(rng.choice(family.slots), variables, rng), rng)
-            if variant is not None:
+            if variant is not None and not any(form.fullmatch(variant[1]) for form in held_out):
                 turns = (Turn("user", variant[0]), Turn("assistant", variant[1]))
                 identity = f"{family.name}/{number}/linux/{kind}"
                 yield Example(identity, family.name, "command", turns, "linux", "corpus")

@@ -33,7 +33,7 @@ IN_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:(?P<value>[^\s/@]{3,})
 IN_LOGIN = re.compile(r"(?:\bcurl\b|\bwget\b)[^|;&]*\s(?:-u|--user)[ =]?[\"']?[^\s:\"']+:(?P<value>[^\s\"']{3,})")
 IN_HEADER = re.compile(r"(?i)authorization:\s*(?:bearer|basic|token)\s+(?P<value>[^\s\"']{6,})")
 NO_VALUE = re.compile(
-    r"(?i)^(?:[$<{%\[*].*|.*[{<$]\w*[}>]?.*|/.*|~.*|\./.*|-+.*|x{3,}|\*+|\.{3,}"
+    r"(?i)^(?:\$\w+|\$\{.*|\$\(.*|<.*|\{.*|%\w+%|\[.*|/.*|~.*|\./.*|-.*|x{3,}|\*+|\.{3,}"
     r"|(?:your|my|the|some|new|old|a)?[-_]?(?:password|passwd|secret|token|key|value|here|string|file|prompt|stdin|none|null|true|false|yes|no|required|optional)s?)$"
 )
 

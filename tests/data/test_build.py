@@ -19,7 +19,7 @@ from overseer_training.data.build import (
     read_rows,
     write_rows,
 )
-from overseer_training.data.sources.corpus import CORPUS, Family, Split, load_families
+from overseer_training.data.sources.corpus import CORPUS, Family, Split, form_of, load_families
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Turn
 
@@ -222,3 +222,12 @@ def test_existing_data_is_that_of_the_newest_complete_run(
     (tmp_path / "torn" / "data").mkdir(parents=True)
     (tmp_path / "torn" / "data" / "train.jsonl").write_text("{")
     assert find_existing_data(tmp_path) == tmp_path / "new" / "data"
+
+
+def test_no_variant_has_the_form_of_a_held_out_command(plan_of: PlanOf) -> None:
+    families = load_families()
+    held_out = [form_of(family) for family in families if family.split != "train"]
+    rows = build_rows(plan_of("--augmented-copies", "0", "--explanation-share", "0"), families).splits["train"]
+    variants = [row for row in rows if row.id.endswith(("/place", "/ending"))]
+    assert len(variants) > 1000
+    assert not [row.answer for row in variants if any(form.fullmatch(row.answer) for form in held_out)]

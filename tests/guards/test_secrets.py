@@ -28,6 +28,7 @@ FORMS = (
 def test_generated_passwords_are_found(form: str) -> None:
     rng = random.Random(form)
     values = ["".join(rng.choices(string.ascii_letters + string.digits, k=rng.randint(8, 40))) for _ in range(100)]
+    values += ["Tr0ub4dor$3", "pa{ss}w0rd", "corr<ct-horse", "a%b!c#d?e"]
     missed = [value for value in values if find_secret(form.format(value)) is None]
     assert not missed
 

@@ -81,6 +81,30 @@ def fill(template: str, binding: dict[str, str]) -> str:
     return SLOT.sub(lambda match: binding.get(match.group(1), match.group(0)), template)
 
 
+def form_of(family: Family, value: str = ".+") -> re.Pattern[str]:
+    """What the commands of `family` look like; a slot that comes again must have the same value.
+
+    Args:
+        value: regular expression of what may stand in a slot.
+    """
+    template, names = family.command.removeprefix("sudo "), set(family.slots[0])
+    parts, seen, end = [r"(?:sudo\s+)?"], set(), 0
+    for match in SLOT.finditer(template):
+        name = match.group(1)
+        if name in names:
+            parts += [
+                _literal(template[end : match.start()]),
+                f"(?P={name})" if name in seen else f"(?P<{name}>{value})",
+            ]
+            seen.add(name)
+            end = match.end()
+    return re.compile("".join([*parts, _literal(template[end:])]))
+
+
+def _literal(text: str) -> str:
+    return r"\s+".join(map(re.escape, re.split(r"\s+", text)))
+
+
 def load_families(folder: pathlib.Path = CORPUS / "commands") -> list[Family]:
     """All families in `folder`, in the order of file names.
 

@@ -14,7 +14,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from overseer_training.data.sources.corpus import SLOT, Family, fill
+from overseer_training.data.sources.corpus import SLOT, Family, fill, form_of
 from overseer_training.errors import DataError
 from overseer_training.guards.secrets import find_secret
 from overseer_training.records import Example, Turn
@@ -74,9 +74,11 @@ def rows_from_commands(commands: Sequence[str], families: Sequence[Family]) -> I
         said = {slot for wording in family.wordings for slot in SLOT.findall(wording)} & names
         in_command = set(SLOT.findall(family.command)) & names
         if family.split == "train" and family.platform != "macos" and in_command and said <= in_command:
-            forms.setdefault(family.command.split()[0], []).append((_form_of(family.command, names), family))
+            forms.setdefault(family.command.removeprefix("sudo ").split()[0], []).append(
+                (form_of(family, VALUE), family)
+            )
     for number, command in enumerate(commands):
-        for form, family in forms.get(command.split()[0], []):
+        for form, family in forms.get(command.removeprefix("sudo").split()[0], []):
             match = form.fullmatch(command)
             if match is None:
                 continue
@@ -85,24 +87,6 @@ def rows_from_commands(commands: Sequence[str], families: Sequence[Family]) -> I
                 wording = family.wordings[(number + place * 5) % len(family.wordings)]
                 turns = (Turn("user", fill(wording, binding)), Turn("assistant", fill(family.command, binding)))
                 yield Example(f"history/{number}/{family.name}/{place}", family.name, "command", turns, "linux", SOURCE)
-
-
-def _form_of(template: str, names: set[str]) -> re.Pattern[str]:
-    """What the commands of a template look like; a slot that comes again must have the same value."""
-    parts, seen, end = [], set(), 0
-    for match in SLOT.finditer(template):
-        name = match.group(1)
-        if name not in names:
-            continue
-        parts.append(_literal(template[end : match.start()]))
-        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{VALUE})")
-        seen.add(name)
-        end = match.end()
-    return re.compile("".join([*parts, _literal(template[end:])]))
-
-
-def _literal(text: str) -> str:
-    return r"\s+".join(map(re.escape, re.split(r"\s+", text)))
 
 
 def _bash(content: bytes) -> Iterator[str]:
