@@ -6,6 +6,7 @@ Rooms are imported inside the functions that need them, so that `--help` and `--
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from overseer_training.config.flags import Parser, build_parser
 from overseer_training.errors import OverseerError, UsageError
 
 LATEST = pathlib.Path("runs/latest")
+COMPOSED_PROOFS = 200  # of each composition, when the whole corpus is verified
 KINDS_OF_EXPORT = ("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "safetensors")
 
 
@@ -207,12 +209,17 @@ def _predict(flags: argparse.Namespace) -> int:
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
+    from overseer_training.config.machine import find_machine
     from overseer_training.evaluation.runner import Evaluator
     from overseer_training.evaluation.suite import load_suite, packaged_suite
     from overseer_training.files import write_text
     from overseer_training.models.load import load_trained
 
-    suite = load_suite(flags.suite) if flags.suite else packaged_suite(flags.limit, seed=0)
+    suite = (
+        load_suite(flags.suite)
+        if flags.suite
+        else packaged_suite(flags.limit, seed=0, with_macos=find_machine().system == "macOS")
+    )
     loaded = load_trained(flags.model)
     evaluation = Evaluator(suite, _to_stderr).evaluate(loaded, _to_stderr)
     if flags.answers:
@@ -259,9 +266,17 @@ def _report(flags: argparse.Namespace) -> int:
 
 
 def _verify(flags: argparse.Namespace) -> int:
+    from overseer_training.data.compose import load_compositions
     from overseer_training.data.sources.corpus import load_families, load_fixture_scripts
     from overseer_training.data.sources.dialogues import load_dialogues
-    from overseer_training.evaluation.proof import Proof, Unit, format_counts, format_proof, prove
+    from overseer_training.evaluation.proof import (
+        Proof,
+        Unit,
+        format_counts,
+        format_proof,
+        prove,
+        prove_composition,
+    )
     from overseer_training.evaluation.sandbox import find_sandbox
 
     if flags.sample is not None and flags.sample < 1:
@@ -273,13 +288,18 @@ def _verify(flags: argparse.Namespace) -> int:
     if flags.sample is not None:
         units = random.Random(flags.seed).sample(units, min(flags.sample, len(units)))
     proofs: list[Proof] = []
-    for proof in prove(units, load_fixture_scripts(), find_sandbox()):
+    scripts, sandbox = load_fixture_scripts(), find_sandbox()
+    composed = 0 if flags.files else flags.sample or COMPOSED_PROOFS
+    compositions = load_compositions()
+    samples = (prove_composition(found, composed, scripts, sandbox, flags.seed) for found in compositions)
+    total = len(units) + composed * len(compositions)
+    for proof in itertools.chain(prove(units, scripts, sandbox), *samples):
         proofs.append(proof)
         for line in format_proof(proof):
             print(line, flush=True)
         if sys.stderr.isatty() or len(proofs) % 100 == 0:
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{len(proofs)} of {len(units)}", end=end, file=sys.stderr, flush=True)
+            print(f"{len(proofs)} of {total}", end=end, file=sys.stderr, flush=True)
     print(format_counts(units, proofs))
     return 1 if any(proof.problems for proof in proofs) else 0
 

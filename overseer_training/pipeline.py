@@ -209,7 +209,9 @@ class Session:
         from overseer_training.models.load import load_trained
 
         with self.terminal.stage("evaluation") as stage:
-            evaluator = Evaluator(packaged_suite(self.plan.test_tasks, self.plan.seed), self.terminal.say)
+            evaluator = Evaluator(
+                packaged_suite(self.plan.test_tasks, self.plan.seed, self.plan.macos_share > 0), self.terminal.say
+            )
             results = {}
             for name, folder in (("base", base), ("trained", self.paths.model)):
                 loaded = load_trained(folder, self.plan.device)

@@ -54,6 +54,7 @@ class Plan:
     explanation_share: float
     augmented_copies: int
     variant_share: float = 0.0
+    composed_rows: int = 0
     sources: Sequence[str] = ()
     test_tasks: int
     custom_model: Mapping[str, Any]

@@ -70,6 +70,10 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
     values["device"], origins["device"] = device, device_origin
     if device == "cpu" and origins.get("gpu_limit") == "training_config.py":
         values["gpu_limit"], origins["gpu_limit"] = 0.0, "machine: no GPU is used"
+    if values["macos_share"] == "auto":
+        on_mac = machine.system == "macOS"
+        values["macos_share"] = float(on_mac)
+        origins["macos_share"] = f"machine: {'a Mac' if on_mac else 'not a Mac'}"
     if values["precision"] == "auto":
         values["precision"], origins["precision"] = _precision(device, machine)
     return Plan(

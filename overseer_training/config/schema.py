@@ -76,6 +76,11 @@ def fraction(value: Any) -> float:
         raise ValueError("a share from 0 to 1, or from 0% to 100%") from None
 
 
+def share_or_auto(value: Any) -> float | str:
+    """A share, or `auto`: what suits this machine."""
+    return "auto" if value == "auto" else fraction(value)
+
+
 def choice(*names: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in names:
@@ -143,8 +148,9 @@ FIELDS: tuple[Field, ...] = (
     Field("lora_rank", "lora_config", "rank", whole(1, 1024), "rank of the adapters", flag="--lora-rank"),
     Field("lora_alpha", "lora_config", "alpha", real(0, 4096, above=True), "scale of the adapters, alpha / rank", flag="--lora-alpha"),
     Field("lora_dropout", "lora_config", "dropout", real(0, 0.9), "dropout before the adapters", flag="--lora-dropout"),
-    Field("macos_share", "data_config", "macos_share", fraction, "corpus rows rendered for macOS", "fraction", "--macos-share"),
+    Field("macos_share", "data_config", "macos_share", share_or_auto, "commands for macOS instead of Linux; auto: all on a Mac, none elsewhere", "fraction", "--macos-share"),
     Field("variant_share", "data_config", "variant_share", fraction, "training requests that come again at the current directory or with an ending, where they suit", "fraction", "--variant-share"),
+    Field("composed_rows", "data_config", "composed_rows", whole(0), "training requests composed of written parts: what, where, which conditions, what to do", "rows", "--composed-rows"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
     Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.clean import Rows, clean
+from overseer_training.data.compose import compose
 from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
 from overseer_training.data.sources.corpus import (
@@ -36,6 +37,7 @@ from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import Example, Platform, Turn
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
 MANIFEST_FORMAT = 1
 LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0"}
 
@@ -54,6 +56,7 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
         splits[family.split] += list(_family_rows(family, plan, rng, held_out))
     left_out: list[tuple[str, str]] = []
     if families is None:
+        splits["train"] += compose(plan.composed_rows, rng, held_out, plan.macos_share)
         _add_other_skills(splits, {family.name: family.split for family in chosen})
         for source in plan.sources:
             examples, unusable = read_source(source)
@@ -167,23 +170,33 @@ def _family_rows(
     family: Family, plan: Plan, rng: random.Random, held_out: Sequence[re.Pattern[str]]
 ) -> Iterator[Example]:
     is_train = family.split == "train"
-    yield from render(family, "linux")
-    only_macos = family.command_for("linux") is None
-    for example in render(family, "macos"):
-        if only_macos or (is_train and rng.random() < plan.macos_share * (3 if family.macos else 1)):
-            yield example
+    share = plan.macos_share
+
+    def draw_platform() -> Platform | None:
+        """For one row; None where the family does not exist on what was drawn."""
+        drawn: Platform = "macos" if rng.random() < share else "linux"
+        return drawn if family.command_for(drawn) is not None else None
+
+    rendered = {platform: list(render(family, platform)) for platform in PLATFORMS}
+    for number in range(len(family.wordings)):
+        platform = draw_platform()
+        if platform is not None:
+            yield rendered[platform][number]
     if not is_train:
         return
     variables = find_variables(family)
     for number in range(len(family.wordings)):
-        explanation = render_explanation(family, number) if rng.random() < plan.explanation_share else None
-        if explanation is not None:
-            yield explanation
-        yield from _variants(family, number, variables, plan.variant_share, rng, held_out)
+        platform = draw_platform()
+        if platform is not None and rng.random() < plan.explanation_share:
+            explanation = render_explanation(family, number, platform)
+            if explanation is not None:
+                yield explanation
+        if platform == "linux":
+            yield from _variants(family, number, variables, plan.variant_share, rng, held_out)
         for copy in range(plan.augmented_copies):
-            platform: Platform = (
-                "macos" if only_macos or (family.macos and rng.random() < plan.macos_share) else "linux"
-            )
+            platform = draw_platform()
+            if platform is None:
+                continue
             binding = redraw(rng.choice(family.slots), variables, rng)
             template = family.command_for(platform)
             if template is None or binding in family.slots:
@@ -203,8 +216,6 @@ def _variants(
     held_out: Sequence[re.Pattern[str]],
 ) -> Iterator[Example]:
     """Variants of one wording; none whose command has the form of a held-out family's: it would teach what is tested."""
-    if family.command_for("linux") is None:
-        return
     for kind, make in (("place", at_a_place), ("ending", with_an_ending)):
         if rng.random() < share:
             variant = make(family, number, redraw(rng.choice(family.slots), variables, rng), rng)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import os
+import random
 import re
 from collections.abc import Iterator, Sequence
 
+from overseer_training.data.compose import Composition
 from overseer_training.data.sources.corpus import Family, fill
 from overseer_training.data.sources.dialogues import Dialogue, render_dialogue
 from overseer_training.errors import SandboxError
@@ -38,11 +40,10 @@ class Proof:
 
 
 Unit = Family | Dialogue
+Scripts = dict[str, tuple[str, str]]
 
 
-def prove(
-    units: Sequence[Unit], scripts: dict[str, tuple[str, str]], sandbox: Sandbox, workers: int | None = None
-) -> Iterator[Proof]:
+def prove(units: Sequence[Unit], scripts: Scripts, sandbox: Sandbox, workers: int | None = None) -> Iterator[Proof]:
     """Run all families and dialogues; yields proofs in their order, each as soon as it and all before it are there.
 
     Args:
@@ -124,6 +125,24 @@ def prove_dialogue(dialogue: Dialogue, fixture: Fixture, sandbox: Sandbox) -> Pr
             problems += [f"turn {number} $ {command}: {problem}" for problem in found]
             before += (command,)
     return Proof(dialogue.name, tuple(problems), is_executed=is_executed)
+
+
+def prove_composition(
+    composition: Composition, number: int, scripts: Scripts, sandbox: Sandbox, seed: int = 0
+) -> Iterator[Proof]:
+    """Run `number` composed commands whose slots name what the composition's own fixture has.
+
+    A command passes when it ends without a message: it may find nothing, and `grep` then ends with 1.
+    """
+    proof, rng = composition.parts["proof"], random.Random(seed)
+    fixture = sandbox.build_fixture(proof["fixture"], *scripts[proof["fixture"]])
+    for _ in range(number):
+        request, command = composition.draw(rng, proof["values"])
+        execution = sandbox.run(fixture, proof.get("before", "") + command)
+        message = execution.stderr.strip()
+        failed = execution.timed_out or (message and not any(text in message for text in proof.get("may_say", ())))
+        problem = f"{request!r} $ {command}: {message or 'ran into the time limit'}"
+        yield Proof(f"compose-{composition.name}", (problem,) if failed else (), is_executed=not execution.calls)
 
 
 def _execution_problems(expected_exit_code: int, execution: Execution, untouched: Execution) -> list[str]:

@@ -87,25 +87,30 @@ def load_suite(folder: pathlib.Path) -> Suite:
     return Suite(tuple(tasks), scripts)
 
 
-def packaged_suite(limit: int, seed: int) -> Suite:
-    """The test split of the packaged corpus: at most `limit` commands, and a quarter of that of dialogues and of repairs."""
+def packaged_suite(limit: int, seed: int, with_macos: bool = True) -> Suite:
+    """The test split of the packaged corpus: at most `limit` commands, and a quarter of that of dialogues and of repairs.
+
+    Args:
+        with_macos: also commands that exist on macOS alone.
+    """
     families = load_families()
     splits = {family.name: family.split for family in families}
     repairs = [(repair, splits[repair.family]) for repair in load_repairs() if repair.family in splits]
-    commands = corpus_suite(families, limit, seed)
+    commands = corpus_suite(families, limit, seed, with_macos)
     return Suite(commands.tasks + skill_tasks(load_dialogues(), repairs, limit // 4, seed), commands.scripts)
 
 
-def corpus_suite(families: Sequence[Family], limit: int, seed: int) -> Suite:
+def corpus_suite(families: Sequence[Family], limit: int, seed: int, with_macos: bool = True) -> Suite:
     """Command tasks from the families of the test split: every wording with the binding that training would never see.
 
     Args:
         limit: at most so many tasks, drawn evenly over the families.
+        with_macos: also families that exist on macOS alone.
     """
     rng = random.Random(seed)
     by_family: list[list[Task]] = []
     for family in families:
-        if family.split != "test":
+        if family.split != "test" or (family.command_for("linux") is None and not with_macos):
             continue
         platform: Platform = "macos" if family.command_for("linux") is None else "linux"
         tasks = []

@@ -63,15 +63,23 @@ def test_no_family_is_in_two_splits(corpus: list[Family], plan_of: PlanOf) -> No
         assert {by_name[example.family] for example in examples} == {split}
 
 
-def test_only_training_rows_are_augmented_explained_or_moved_to_macos(corpus: list[Family], plan_of: PlanOf) -> None:
-    splits = build_rows(plan_of("--explanation-share", "1", "--macos-share", "0.2"), corpus).splits
+def test_only_training_rows_are_augmented_or_explained(corpus: list[Family], plan_of: PlanOf) -> None:
+    splits = build_rows(plan_of("--explanation-share", "1"), corpus).splits
     assert any("/copy-" in example.id for example in splits["train"])
     assert any(example.skill == "explanation" for example in splits["train"])
-    only_linux = {family.name for family in corpus if family.platform != "macos"}
     for split in ("validation", "test"):
-        for example in splits[split]:  # type: ignore[index]
-            assert "/copy-" not in example.id and example.skill == "command"
-            assert example.platform == "linux" or example.family not in only_linux
+        assert all("/copy-" not in e.id and e.skill == "command" for e in splits[split])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("share", "platforms"), [("0", {"linux"}), ("1", {"macos"}), ("0.5", {"linux", "macos"})])
+def test_rows_are_for_the_platforms_that_were_asked_for(
+    corpus: list[Family], plan_of: PlanOf, share: str, platforms: set[str]
+) -> None:
+    rows = build_rows(plan_of("--macos-share", share), corpus)
+    commands = {(family.name, platform): family.command_for(platform) for family in corpus for platform in platforms}  # type: ignore[arg-type]
+    for examples in rows.splits.values():
+        assert {example.platform for example in examples} == platforms
+        assert all(commands[example.family, example.platform] for example in examples)
 
 
 def test_a_request_that_differs_in_case_and_spaces_only_is_set_aside(family_of: FamilyOf, plan_of: PlanOf) -> None:

@@ -1,0 +1,257 @@
+"""Requests composed of written parts: what is looked for, where, under which conditions, and what to do with it.
+
+Takes `corpus/compositions/*.yaml`; gives rows whose command has exactly the parts that the request names, so that a small
+model learns the parts and not whole sentences by heart. Knows no program: the files say how each part is said and put.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from overseer_training.data.augment import load_inventories
+from overseer_training.data.sources.corpus import CORPUS, fill
+from overseer_training.errors import DataError
+from overseer_training.records import Example, Platform, Turn
+
+Entry = Mapping[str, Any]
+SHARES = {"said_before_noun": 0.45, "place_last": 0.25, "capital": 0.6, "full_stop": 0.12}  # chosen
+DRAWN = {
+    "dir": "dir",
+    "file": "file",
+    "ext": "ext",
+    "word": "word",
+    "pattern": "word",
+    "new": "name",
+}  # slot -> inventory
+SLOTS = re.compile(r"\{([a-z_]+?)(\d*)\}")
+TRIES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """One file of parts; corpus/README.md says what each key means."""
+
+    name: str
+    parts: Entry
+
+    def draw(self, rng: random.Random, values: Mapping[str, str] | None = None) -> tuple[str, str]:
+        """(request, command), different for each state of `rng`.
+
+        Args:
+            values: of slots, in place of drawn ones.
+        """
+        for _ in range(TRIES):
+            drawn = self._draw(rng, values or {})
+            if drawn and not any(re.search(pattern, drawn[1]) for pattern in self.parts.get("contradictions", ())):
+                return drawn
+        raise DataError(f"corpus/compositions/{self.name}.yaml: its contradictions leave nothing to draw")
+
+    def _draw(self, rng: random.Random, values: Mapping[str, str]) -> tuple[str, str] | None:
+        noun = _pick(self.parts["nouns"], rng)
+        places = [place for place in self.parts["places"] if _suits(place, noun["kind"])]
+        actions = [action for action in self.parts["actions"] if _suits(action, noun["kind"])]
+        place, action = _pick(places, rng), _pick(actions, rng)
+        if not _can_stand(place, action):
+            return None
+        chosen = self._conditions(noun["kind"], place, rng)
+        limit = self._limit(noun["kind"], place, rng)
+        fragments = self._fragments(noun, place, limit, chosen, action)
+        tests = fragments["tests"]
+        if action.get("needs", "") not in tests or (action.get("excludes") and action["excludes"] in tests):
+            return None
+        if action.get("without_flags") and fragments["flags"]:
+            return None
+        binding = {**self._values([action, *chosen, *([limit] if limit else [])], place, rng), **values}
+        said = {name: rng.choice(value) if isinstance(value, list) else str(value) for name, value in binding.items()}
+        put = {name: str(value) for name, value in binding.items() if not isinstance(value, list)}
+        request = self._say(noun, action, place, limit, chosen, rng)
+        command = fill(action.get("command", self.parts["command"]), fragments)
+        return _finish(fill(request, said), rng), fill(command, put)
+
+    def _fragments(
+        self, noun: Entry, place: Entry, limit: Entry | None, chosen: Sequence[Entry], action: Entry
+    ) -> dict[str, str]:
+        """What each part puts into the command, joined by name; one-letter options in the order that the file gives."""
+        fragments = dict.fromkeys(
+            ("type", "place", "limits", "tests", "action", "flags", *self.parts.get("fragments", ())), ""
+        )
+        roles = [("type", noun), ("place", place), ("action", action), *(("tests", choice) for choice in chosen)]
+        for role, part in [*roles, *([("limits", limit)] if limit else [])]:
+            put = part.get(f"put_{noun['kind']}", part["put"])
+            for name, text in put.items() if isinstance(put, dict) else ((role, put),):
+                fragments[name] += text
+        for choice in chosen:
+            fragments.update(dict.fromkeys(choice.get("drops", ()), ""))
+        letters = sorted(set(fragments["flags"]), key=self.parts.get("flag_order", "").index)
+        return {**fragments, "flags": f" -{''.join(letters)}" if letters else ""}
+
+    def _conditions(self, kind: str, place: Entry, rng: random.Random) -> list[Entry]:
+        """In the order of the file; one of a group at most."""
+        counts = self.parts["conditions"]
+        number = rng.choices(list(counts), list(counts.values()))[0]
+        groups = []
+        for group in self.parts["conditions_of"]:
+            choices = [c for c in group["choices"] if _suits(c, kind) and c.get("place") in (None, place["put"])]
+            if choices and kind in group.get("kinds", [kind]):
+                groups.append((group.get("weight", 1), choices))
+        order = sorted(range(len(groups)), key=lambda i: rng.random() ** (1 / groups[i][0]), reverse=True)
+        chosen = [(i, _pick(groups[i][1], rng)) for i in order[:number]]
+        return [choice for _, choice in sorted(chosen, key=lambda pair: pair[0])]
+
+    def _limit(self, kind: str, place: Entry, rng: random.Random) -> Entry | None:
+        limits = self.parts["limits"]
+        if rng.random() >= limits["share"] or place.get("unsaid"):
+            return None
+        return _pick([choice for choice in limits["choices"] if _suits(choice, kind)], rng)
+
+    def _say(
+        self, noun: Entry, action: Entry, place: Entry, limit: Entry | None, chosen: Sequence[Entry], rng: random.Random
+    ) -> str:
+        """The request, with slots."""
+        before: list[str] = []
+        after: list[str] = []
+        last: list[str] = []
+        for choice in chosen:
+            if choice.get("before") and (not choice.get("after") or rng.random() < SHARES["said_before_noun"]):
+                before.append(rng.choice(choice["before"]))
+            else:
+                (last if choice.get("last") else after).append(rng.choice(choice["after"]))
+        before.sort(key=lambda text: "{" in text)  # "empty .txt files", not ".txt empty files"
+        rng.shuffle(after)
+        where = "" if place.get("unsaid") else rng.choice(place["say"])
+        clauses = _join(after, rng)
+        template = rng.choice([s for s in action["say"] if where or "{where}" not in s])
+        there = self._where(where, place, limit, rng) if "{where}" not in template else ""
+        if limit and not there:  # a limit is part of the words for the place
+            return self._say(noun, {**action, "say": [s for s in action["say"] if "{where}" not in s]}, place, limit, chosen, rng)  # fmt: skip
+        if clauses and there and rng.random() < SHARES["place_last"]:
+            behind = [clauses, there, *last]
+        else:
+            behind = [there, clauses, *last]
+        one = "{all}" in template and "them" not in template and rng.random() < self.parts["one_share"]
+        words = [*before, noun["one"] if one else noun["many"], *filter(None, behind)]
+        what = " ".join(words)
+        quantifiers = self.parts["quantifiers"]["one" if one else "many"]
+        quantifier = rng.choices(list(quantifiers), list(quantifiers.values()))[0]
+        return fill(template, {"all": f"{quantifier} {what}".strip(), "what": what, "things": what, "where": where})
+
+    def _where(self, where: str, place: Entry, limit: Entry | None, rng: random.Random) -> str:
+        if not where:
+            return ""
+        if limit:
+            name = rng.choice([text for text in place["say"] if text not in place.get("tree", ())])
+            return fill(rng.choice(limit["say"]), {"where": name})
+        prepositions, tails = self.parts["prepositions"], self.parts["tails"]
+        preposition = rng.choices(list(prepositions), list(prepositions.values()))[0]
+        has_tail = not place.get("whole") and "tree" not in where and rng.random() < self.parts["tail_share"]
+        tail = rng.choices(list(tails), list(tails.values()))[0] if has_tail else ""
+        return f"{'in' if place.get('whole') or (' and ' in preposition and tail) else preposition} {where}{tail}"
+
+    def _values(self, entries: Sequence[Entry], place: Entry, rng: random.Random) -> dict[str, Any]:
+        """A value for each slot; a list where there are several ways to say it."""
+        binding: dict[str, Any] = {}
+        for entry in entries:
+            if "values" in entry:
+                binding |= rng.choice(self.parts["values"][entry["values"]])
+        taken: set[str] = set()
+        for kind, inventory in DRAWN.items():
+            for number in ("", "2", "3"):
+                shapes = load_inventories()[inventory]
+                if kind == "dir":
+                    values = shapes[place.get("shape", "plain") if number != "3" else rng.choice(("plain", "absolute"))]
+                else:
+                    values = tuple(value for group in shapes.values() for value in group)
+                value = rng.choice([v for v in values if v not in taken])
+                taken.add(value)
+                if kind == "file":
+                    value = f"{value}.{rng.choice(load_inventories()['ext']['text'])}"
+                binding[kind + number] = value
+        return binding
+
+
+@functools.cache
+def load_compositions(folder: pathlib.Path = CORPUS / "compositions") -> tuple[Composition, ...]:
+    """All compositions, in the order of file names.
+
+    Raises:
+        DataError: a file is not valid YAML or lacks a part.
+    """
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            parts = yaml.safe_load(path.read_text())
+            missing = {"composition", "command", "nouns", "places", "conditions_of", "actions"} - set(parts)
+        except (yaml.YAMLError, TypeError) as error:
+            raise DataError(f"{path} is not a readable composition: {' '.join(str(error).split())}") from error
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(sorted(missing))}")
+        found.append(Composition(parts["composition"], parts))
+    return tuple(found)
+
+
+def compose(
+    number: int,
+    rng: random.Random,
+    held_out: Sequence[re.Pattern[str]] = (),
+    macos_share: float = 0.0,
+    compositions: Sequence[Composition] | None = None,
+) -> Iterator[Example]:
+    """Up to `number` rows: no request twice, no command of a form that is held out, nothing for macOS that only GNU tools do."""
+    every = load_compositions() if compositions is None else compositions
+    seen: set[str] = set()
+    weights = [composition.parts.get("weight", 1) for composition in every]
+    for position in range(number):
+        composition = rng.choices(every, weights)[0]
+        request, command = composition.draw(rng)
+        platform: Platform = "macos" if rng.random() < macos_share else "linux"
+        is_gnu = any(re.search(pattern, command) for pattern in composition.parts.get("gnu", ()))
+        if request in seen or (platform == "macos" and is_gnu) or any(form.fullmatch(command) for form in held_out):
+            continue
+        seen.add(request)
+        yield Example(
+            id=f"compose/{composition.name}/{position}/{platform}",
+            family=f"compose-{composition.name}",
+            skill="command",
+            turns=(Turn("user", request), Turn("assistant", command)),
+            platform=platform,
+            source="corpus",
+        )
+
+
+def _pick(entries: Sequence[Entry], rng: random.Random) -> Entry:
+    return rng.choices(entries, [entry.get("weight", 1) for entry in entries])[0]
+
+
+def _suits(entry: Entry, kind: str) -> bool:
+    return kind in entry.get("kinds", (kind,))
+
+
+def _can_stand(place: Entry, action: Entry) -> bool:
+    """Nothing is changed in the whole file system; an action may be for one place, for one file or for several only."""
+    return (
+        not (place.get("whole") and action.get("changes"))
+        and action.get("place") in (None, place["put"])
+        and not (action.get("several") and not place.get("several"))
+        and not (action.get("single") and place.get("several"))
+        and not (action.get("one_file") and not place.get("one_file"))
+    )
+
+
+def _join(clauses: Sequence[str], rng: random.Random) -> str:
+    joint = rng.choice((" and ", " and ", ", ", " and also "))
+    return joint.join(clauses)
+
+
+def _finish(request: str, rng: random.Random) -> str:
+    text = " ".join(request.split())
+    if rng.random() < SHARES["capital"]:
+        text = text[0].upper() + text[1:]
+    return text + "." if text[-1] not in "?.'\"/~" and rng.random() < SHARES["full_stop"] else text
