@@ -50,6 +50,7 @@ data_config = {
     "macos_share": "auto",  # of commands for macOS instead of Linux, 0 to 1; "auto": all of them on a Mac, none elsewhere
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
     "composed_rows": 30000,  # requests composed of written parts (corpus/compositions): what, where, which conditions, what to do
+    "misspelt_share": 0.05,  # of augmented copies and composed requests that get a slip of the finger
     "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths
     "sources": [],  # what else to learn from: "tldr", "history", "manual", or paths of your own files; `overseer data sources` shows what there is

@@ -55,6 +55,7 @@ class Plan:
     augmented_copies: int
     variant_share: float = 0.0
     composed_rows: int = 0
+    misspelt_share: float = 0.0
     sources: Sequence[str] = ()
     test_tasks: int
     custom_model: Mapping[str, Any]

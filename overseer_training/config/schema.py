@@ -151,6 +151,7 @@ FIELDS: tuple[Field, ...] = (
     Field("macos_share", "data_config", "macos_share", share_or_auto, "commands for macOS instead of Linux; auto: all on a Mac, none elsewhere", "fraction", "--macos-share"),
     Field("variant_share", "data_config", "variant_share", fraction, "training requests that come again at the current directory or with an ending, where they suit", "fraction", "--variant-share"),
     Field("composed_rows", "data_config", "composed_rows", whole(0), "training requests composed of written parts: what, where, which conditions, what to do", "rows", "--composed-rows"),
+    Field("misspelt_share", "data_config", "misspelt_share", fraction, "augmented copies and composed requests with a slip of the finger", "fraction", "--misspelt-share"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
     Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),

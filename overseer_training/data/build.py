@@ -17,6 +17,7 @@ from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.clean import Rows, clean
 from overseer_training.data.compose import compose
+from overseer_training.data.misspell import misspell
 from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
 from overseer_training.data.sources.corpus import (
@@ -56,7 +57,7 @@ def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
         splits[family.split] += list(_family_rows(family, plan, rng, held_out))
     left_out: list[tuple[str, str]] = []
     if families is None:
-        splits["train"] += compose(plan.composed_rows, rng, held_out, plan.macos_share)
+        splits["train"] += compose(plan.composed_rows, rng, held_out, plan.macos_share, plan.misspelt_share)
         _add_other_skills(splits, {family.name: family.split for family in chosen})
         for source in plan.sources:
             examples, unusable = read_source(source)
@@ -201,7 +202,10 @@ def _family_rows(
             template = family.command_for(platform)
             if template is None or binding in family.slots:
                 continue
-            turns = (Turn("user", fill(family.wordings[number], binding)), Turn("assistant", fill(template, binding)))
+            wording = family.wordings[number]
+            if rng.random() < plan.misspelt_share:
+                wording = misspell(wording, template, rng)
+            turns = (Turn("user", fill(wording, binding)), Turn("assistant", fill(template, binding)))
             yield Example(
                 f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus"
             )

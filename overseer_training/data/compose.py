@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from overseer_training.data.augment import load_inventories
+from overseer_training.data.misspell import misspell
 from overseer_training.data.sources.corpus import CORPUS, fill
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Platform, Turn
@@ -202,6 +203,7 @@ def compose(
     rng: random.Random,
     held_out: Sequence[re.Pattern[str]] = (),
     macos_share: float = 0.0,
+    misspelt_share: float = 0.0,
     compositions: Sequence[Composition] | None = None,
 ) -> Iterator[Example]:
     """Up to `number` rows: no request twice, no command of a form that is held out, nothing for macOS that only GNU tools do."""
@@ -216,6 +218,8 @@ def compose(
         if request in seen or (platform == "macos" and is_gnu) or any(form.fullmatch(command) for form in held_out):
             continue
         seen.add(request)
+        if rng.random() < misspelt_share:
+            request = misspell(request, command, rng)
         yield Example(
             id=f"compose/{composition.name}/{position}/{platform}",
             family=f"compose-{composition.name}",

@@ -45,6 +45,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "explanation_share": ("25%", 0.25),
     "variant_share": ("50%", 0.5),
     "composed_rows": ("500", 500),
+    "misspelt_share": ("2%", 0.02),
     "augmented_copies": ("1", 1),
     "sources": ("tldr, my.csv", ["tldr", "my.csv"]),
     "test_tasks": ("12", 12),

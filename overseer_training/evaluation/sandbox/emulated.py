@@ -58,7 +58,7 @@ EMULATED_PROGRAMS: dict[str, str] = {
     "nvidia-smi": "", "update-grub": "", "update-initramfs": "", "hwclock": "", "udevadm": "", "upower": "", "acpi": "", "lscpu": "",
     "strace": "", "ltrace": "", "perf": "", "getenforce": "", "setenforce": "", "restorecon": "", "setfacl": "", "getfacl": "", "chattr": "", "lsattr": "",
     # sessions, screens, editors
-    "tmux": "", "screen": "", "nano": "", "vim": "", "vi": "", "emacs": "", "code": "", "htop": "", "btop": "", "glances": "", "xdg-open": "", "xclip": "",
+    "tmux": "", "screen": "", "watch": "", "nano": "", "vim": "", "vi": "", "emacs": "", "code": "", "htop": "", "btop": "", "glances": "", "xdg-open": "", "xclip": "",
     "notify-send": "", "xrandr": "", "espeak": "", "ffmpeg": "", "convert": "", "magick": "", "yt-dlp": "", "ollama": "",
     # macOS
     "launchctl": "list load unload start stop bootstrap bootout enable disable kickstart print kill remove submit print-disabled blame",
