@@ -50,11 +50,33 @@ data_config = {
     "macos_share": "auto",  # of commands for macOS instead of Linux, 0 to 1; "auto": all of them on a Mac, none elsewhere
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
     "composed_rows": 30000,  # requests composed of written parts (corpus/compositions): what, where, which conditions, what to do
+    "prediction_rows": 2000,  # questions about what simulated machines will do next
     "misspelt_share": 0.05,  # of augmented copies and composed requests that get a slip of the finger
     "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths
     "sources": [],  # what else to learn from: "tldr", "history", "manual", or paths of your own files; `overseer data sources` shows what there is
     "test_tasks": 400,  # commands that are run to score a model; 0 scores none
+}
+
+# What --download-data gets from Kaggle: OWNER/NAME and what kind of data it is (commands, metrics, logs). The licence that Kaggle states is
+# recorded; give "licence" to insist on one, "request_column" and "command_column" where they are not found by themselves.
+kaggle_datasets = [
+    {"slug": "cyberprince/linux-terminal-commands-dataset", "kind": "commands"},
+    {"slug": "kushagragoyal060705/complex-linux-commands-from-natual-language", "kind": "commands"},
+    {"slug": "boltzmannbrain/nab", "kind": "metrics"},
+    {"slug": "gauravdhamane/gwa-bitbrains", "kind": "metrics"},
+    {"slug": "mgusat/smd-onmiad", "kind": "metrics", "step_seconds": 60},  # one observation a minute, as its paper says
+    {"slug": "vishnu0399/server-logs", "kind": "logs"},
+    {"slug": "eliasdabbas/web-server-access-logs", "kind": "logs"},
+    {"slug": "omduggineni/loghub-apache-log-data", "kind": "logs"},
+    {"slug": "omduggineni/loghub-linux-log-data", "kind": "logs"},
+]
+
+# Other models as teachers, with --llm-integration. They are sent requests and commands of the packaged corpus, never anything of yours.
+llm_config = {
+    "teachers": ["gemma3n"],  # --llm-model names others: a model of Ollama, "gemini:MODEL", "http://HOST:PORT#MODEL", "FILE.gguf"
+    "requests": 200,  # what they may be asked in a run
+    "time": "20m",  # how long they may take; None is no limit
 }
 
 # Small differences on the values above; a flag such as --mac puts one of them in place.

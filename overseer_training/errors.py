@@ -10,7 +10,8 @@
     │   └── CheckpointError          no checkpoint passes verification
     ├── MemoryLimitError (5)         stopped at a memory limit, after a checkpoint where there was one to save
     ├── TrainingError (6)            the run itself went wrong: non-finite loss, disk full
-    └── SandboxError (7)             commands cannot be run safely here
+    ├── SandboxError (7)             commands cannot be run safely here
+    └── TeacherError (8)             a teacher cannot be used, or did not answer; see teachers/protocol.py
 
 130 and 143 are the shell's codes for Ctrl-C and SIGTERM: the run saved a checkpoint and left.
 A message says what was asked, what was found and what to do next, in one line.

@@ -1,6 +1,6 @@
 """The recipe of a run, readable top to bottom; the only module that imports every room.
 
-    plan -> data -> model -> training -> evaluation -> export -> report
+    plan -> (teachers) -> data -> model -> training -> evaluation -> export -> report
 
 Rooms meet in the run directory (`records.RunPaths`); `runs/latest` points to the newest run that got to its end.
 """
@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from overseer_training import custody
 from overseer_training.config.machine import find_machine
 from overseer_training.config.plan import Plan, format_plan
 from overseer_training.errors import (
@@ -25,16 +26,17 @@ from overseer_training.errors import (
     UsageError,
 )
 from overseer_training.files import write_json, write_text
+from overseer_training.gathering import Gathering, take_api_key
 from overseer_training.planning import check_memory, fit_steps, forecast_run, make_plan
 from overseer_training.records import Example, RunPaths
 from overseer_training.run_folder import (
-    existing_data,
     find_checkpoint_to_resume,
     log_to,
     new_run_folder,
     only_run_in,
     point_latest,
 )
+from overseer_training.teachers.keys import ApiKey
 from overseer_training.training.allocator import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def run(flags: argparse.Namespace) -> int:
     from overseer_training.reporting.terminal import Terminal
 
     keep_freed_memory()
+    key = take_api_key(flags)
     plan, _ = make_plan(flags, for_run=True)
     checkpoint = (
         find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
@@ -56,10 +59,10 @@ def run(flags: argparse.Namespace) -> int:
     )
     check_memory(plan)
     paths = RunPaths(checkpoint.parents[1] if checkpoint else new_run_folder(flags.output_dir, flags.run_name))
-    terminal = Terminal(STAGES)
+    terminal = Terminal(STAGES + bool(plan.teachers and checkpoint is None))
     with only_run_in(paths.root), log_to(paths.log):
         terminal.say(f"run {paths.root}")
-        session = Session(plan, paths, terminal, flags, checkpoint)
+        session = Session(plan, paths, terminal, flags, checkpoint, key)
         try:
             return session.run()
         except OverseerError as error:
@@ -76,11 +79,12 @@ class Session:
     terminal: Any
     flags: argparse.Namespace
     checkpoint: pathlib.Path | None
+    api_key: ApiKey | None = None
 
     def run(self) -> int:
         from overseer_training.training.memory_guard import free_caches
 
-        rows = self.prepare_data()
+        rows = Gathering(self.plan, self.paths, self.terminal, self.flags.output_dir, self.api_key).gather()
         trainer, schedule, tokenizer, base = self.prepare_training(rows)
         outcome = self.train(trainer, schedule)
         if outcome.reason in ("interrupted", "memory_limit"):
@@ -96,23 +100,6 @@ class Session:
         self.export()
         self.report()
         return 0
-
-    def prepare_data(self) -> dict[str, list[Example]]:
-        from overseer_training.data.build import build_rows, read_rows, write_rows
-        from overseer_training.data.clean import Rows
-
-        with self.terminal.stage("data") as stage:
-            if self.paths.data_manifest.exists():  # a resumed run
-                splits = read_rows(self.paths.data)
-            elif self.plan.use_existing_data:
-                splits = read_rows(existing_data(self.flags.output_dir))
-                write_rows(Rows(splits, []), self.paths.data)
-            else:
-                rows = build_rows(self.plan)
-                write_rows(rows, self.paths.data)
-                splits = rows.splits
-            stage.result = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
-        return dict(splits)  # type: ignore[arg-type]
 
     def prepare_training(self, rows: dict[str, list[Example]]) -> tuple[Any, Any, Any, pathlib.Path]:
         """Load the model, tokenize, measure this machine, and freeze the plan."""
@@ -165,13 +152,15 @@ class Session:
             schedule = Schedule(len(train), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
             if self.checkpoint is None:
                 seconds = trainer.measure_step_seconds(schedule)
+                batch = plan.effective_batch_size
                 plan = fit_steps(plan, len(train), seconds)
+                seconds = seconds * plan.effective_batch_size / batch if seconds is not None else None
                 forecast = forecast_run(plan, len(train), seconds)
                 write_text(self.paths.plan, plan.as_json(forecast))
             else:
                 trainer.restore(load_checkpoint(self.checkpoint))
                 forecast = {}
-            schedule = dataclasses.replace(schedule, max_steps=plan.max_steps)
+            schedule = dataclasses.replace(schedule, batch_size=plan.effective_batch_size, max_steps=plan.max_steps)
             self.plan = trainer.plan = plan
             too_long = f", {len(train.too_long)} rows set aside as too long" if train.too_long else ""
             stage.result = f"{plan.base_model}, {plan.method}, {plan.precision} on {plan.device}{too_long}"
@@ -189,6 +178,12 @@ class Session:
                 trainer.listener = broadcast(MetricsFile(self.paths.metrics), tensorboard, display)
                 outcome = trainer.run(schedule, stop, self.checkpoint)
             stage.result = f"{outcome.reason.replace('_', ' ')} at step {outcome.progress.step}"
+        custody.record(
+            "training",
+            run=self.paths.root.name,
+            model=self.plan.base_model[: custody.SHORT],
+            rows=outcome.progress.examples,
+        )
         return outcome
 
     def keep_model(self, trainer: Any, tokenizer: Any, base: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from overseer_training.config.machine import GIB, find_machine
 from overseer_training.config.plan import Plan, read_plan
 from overseer_training.config.resolve import refuse_unavailable, resolve
 from overseer_training.config.schema import FIELDS
+from overseer_training.data.sources.kaggle import reviewed as kaggle
 from overseer_training.errors import ConfigError, MemoryLimitError
 from overseer_training.models import choose
 from overseer_training.records import RunPaths
@@ -25,6 +26,7 @@ ESTIMATED_PRODUCTS_PER_SECOND = {
     "bf16": 1.2e11,
     "fp32": 0.4e11,
 }  # estimated, of a core while training, for plans made without a probe
+SMALLER_STEPS = 4
 
 
 def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[str, Any]]:
@@ -39,6 +41,7 @@ def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[s
         checkpoint = find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
         plan = _resumed_plan(flags, read_plan(RunPaths(checkpoint.parents[1]).plan), checkpoint)
         return plan, {}
+    kaggle.read_datasets(configuration.kaggle_datasets)
     plan = choose.settle(resolve(flags, configuration, find_machine(), for_run=for_run), find_machine())
     if plan.use_existing_data:
         existing_data(flags.output_dir)
@@ -52,6 +55,7 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
         rows: of an epoch.
         seconds_per_step: measured or estimated; needed with a time budget.
     """
+    plan, seconds_per_step = _fit_batch(plan, rows, seconds_per_step)
     steps_per_epoch = -(-rows // plan.effective_batch_size)
     total = min(steps_per_epoch * plan.epochs, plan.max_steps or 10**9)
     changes: dict[str, tuple[Any, str]] = {}
@@ -68,6 +72,20 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
     return plan.with_values(changes)
 
 
+def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[Plan, float | None]:
+    """Smaller steps where the time is not enough for an epoch: the same examples then teach more, see docs/performance.md."""
+    accumulation = plan.gradient_accumulation_steps
+    if plan.time_budget_seconds is None or seconds_per_step is None or plan.max_steps is not None:
+        return plan, seconds_per_step
+    is_long = plan.time_budget_seconds / seconds_per_step * plan.effective_batch_size >= rows
+    is_given = plan.origins.get("gradient_accumulation_steps", "").startswith(("flag", "fitted"))
+    if is_long or is_given or accumulation < SMALLER_STEPS or plan.method != "full":
+        return plan, seconds_per_step
+    reason = f"fitted: the time is no epoch, and steps a {SMALLER_STEPS}th as large teach more"
+    smaller = plan.with_values({"gradient_accumulation_steps": (accumulation // SMALLER_STEPS, reason)})
+    return smaller, seconds_per_step * smaller.effective_batch_size / plan.effective_batch_size
+
+
 def forecast_run(plan: Plan, rows: int, seconds_per_step: float | None = None) -> dict[str, Any]:
     """What a run is expected to do and to cost; times are estimates until a probe measured them."""
     parameters, width = choose.model_size(plan)
@@ -77,7 +95,8 @@ def forecast_run(plan: Plan, rows: int, seconds_per_step: float | None = None) -
         speed = ESTIMATED_PRODUCTS_PER_SECOND[plan.precision] * find_machine().cores
         seconds_per_step = plan.effective_batch_size * tokens_per_row * 6 * parameters / speed
     fitted = fit_steps(plan, rows, seconds_per_step)
-    steps_per_epoch = -(-rows // plan.effective_batch_size)
+    seconds_per_step *= fitted.effective_batch_size / plan.effective_batch_size
+    steps_per_epoch = -(-rows // fitted.effective_batch_size)
     total = min(steps_per_epoch * plan.epochs, fitted.max_steps or 10**9)
     return {
         "training_rows": rows,
@@ -110,6 +129,8 @@ def _resumed_plan(flags: argparse.Namespace, plan: Plan, checkpoint: pathlib.Pat
             problems.append(
                 f"{field.flag} {value} would change what the resumed run learns (it has {getattr(plan, field.name)}); start a new run for that"
             )
+    if any(getattr(flags, name) for name in ("llm_integration", "llm_api_key", "llm_hybrid")):
+        problems.append("teachers cannot join a run that has begun; leave the --llm flags out, or start a new run")
     for name in ("mac", "resource_efficient", "cpu_only"):
         asked = name.replace("_", "-")
         if getattr(flags, name) and plan.profile != asked:
@@ -136,9 +157,9 @@ def check_memory(plan: Plan) -> None:
 
 
 def _count_rows(plan: Plan, runs: pathlib.Path) -> int:
-    from overseer_training.data.build import count_training_rows
+    from overseer_training.data.build import estimate_training_rows
 
     if plan.use_existing_data:
         manifest = json.loads((existing_data(runs) / "manifest.json").read_text())
         return int(manifest["splits"]["train"]["rows"])
-    return count_training_rows(plan)
+    return estimate_training_rows(plan)

@@ -97,6 +97,10 @@ class RunPaths:
         return self.root / "data" / "manifest.json"
 
     @property
+    def taught(self) -> pathlib.Path:
+        return self.root / "data" / "taught"
+
+    @property
     def checkpoints(self) -> pathlib.Path:
         return self.root / "checkpoints"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import pathlib
+from collections.abc import Callable
 from typing import NoReturn
 
-from overseer_training.config.schema import FIELDS
+from overseer_training.config.schema import FIELDS, Field
 from overseer_training.errors import UsageError
 
 EPILOG = """examples:
@@ -19,7 +20,7 @@ EPILOG = """examples:
 
 Profiles: --mac wins over --cpu-only, both win over --resource-efficient. Flags win over profiles, profiles over training_config.py.
 Exit codes: 0 done, 2 wrong flags or configuration, 3 data, 4 model, 5 memory limit (checkpoint saved), 6 training,
-7 sandbox, 130 Ctrl-C and 143 SIGTERM (checkpoint saved)."""
+7 sandbox, 8 teacher, 130 Ctrl-C and 143 SIGTERM (checkpoint saved)."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,11 +70,11 @@ def build_parser(program: str = "main_training.py") -> Parser:
     )
     group = parser.add_argument_group("teachers")
     group.add_argument("--llm-integration", action="store_true", help="other local models as teachers")
-    group.add_argument("--llm-model", metavar="NAME", help="which teacher, e.g. gemma3n")
-    group.add_argument("--llm-api-key", metavar="KEY", help="a Gemini API teacher")
+    group.add_argument("--llm-api-key", metavar="KEY", help="a Gemini API teacher; safer in GEMINI_API_KEY")
     group.add_argument(
         "--llm-hybrid", metavar="true|false", choices=("true", "false"), help="several teachers together"
     )
+    _add_values(group, lambda field: field.group == "llm_config")
     group = parser.add_argument_group("run")
     group.add_argument("--resume-from-checkpoint", metavar="PATH|latest", help="goes on exactly where it stopped")
     group.add_argument(
@@ -88,9 +89,14 @@ def build_parser(program: str = "main_training.py") -> Parser:
     group.add_argument("--plan", action="store_true", help="print the plan as JSON and end")
     group.add_argument("--no-export", action="store_true", help="leave out the GGUF file")
     group.add_argument("--quiet", action="store_true", help="lines instead of a live display")
-    group = parser.add_argument_group("values (also in training_config.py)")
+    _add_values(
+        parser.add_argument_group("values (also in training_config.py)"), lambda field: field.group != "llm_config"
+    )
+    return parser
+
+
+def _add_values(group: argparse._ArgumentGroup, is_here: Callable[[Field], bool]) -> None:
     for field in FIELDS:
-        if field.flag:
+        if field.flag and is_here(field):
             metavar = (field.unit or field.name.rpartition("_")[2]).upper()
             group.add_argument(field.flag, dest=field.name, metavar=metavar, help=field.help)
-    return parser

@@ -56,6 +56,12 @@ class Plan:
     variant_share: float = 0.0
     composed_rows: int = 0
     misspelt_share: float = 0.0
+    prediction_rows: int = 0
+    kaggle_datasets: Sequence[Mapping[str, Any]] = ()
+    teachers: Sequence[str] = ()
+    hybrid: bool = False
+    teacher_requests: int = 0
+    teacher_seconds: float | None = None
     sources: Sequence[str] = ()
     test_tasks: int
     custom_model: Mapping[str, Any]

@@ -16,12 +16,7 @@ from overseer_training.config.schema import FIELDS
 from overseer_training.errors import ConfigError, NotAvailableError
 
 UNAVAILABLE = {
-    "download_data": "--download-data has no Kaggle client in this version; run without it to train on the packaged corpus.",
     "continuous_learning": "--continuous-learning has no interaction store in this version; run without it.",
-    "llm_integration": "--llm-integration has no teachers in this version; run without it.",
-    "llm_model": "--llm-model names a teacher, and this version has none; to choose the model that is trained, use --base-model.",
-    "llm_api_key": "--llm-api-key has no Gemini client in this version; run without it (the key was not stored).",
-    "llm_hybrid": "--llm-hybrid has no teachers in this version; run without it.",
 }
 # Schulman et al., "LoRA Without Regret", 2025; the power is theirs for Llamas.
 LORA_RATE_FACTOR = 10.0
@@ -63,8 +58,6 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
     device, device_origin, problem = _device(values.get("device", "auto"), origins.get("device", ""), profile, machine)
     if problem:
         (problems if for_run else warnings).append(problem)
-    if values.get("model_type") == "hybrid":
-        problems.append("model_type hybrid needs teachers, and this version has none; use gemma3n or custom")
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     values["device"], origins["device"] = device, device_origin
@@ -76,21 +69,45 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         origins["macos_share"] = f"machine: {'a Mac' if on_mac else 'not a Mac'}"
     if values["precision"] == "auto":
         values["precision"], origins["precision"] = _precision(device, machine)
+    values["hybrid"], origins["hybrid"] = _hybrid(flags, values)
+    values["teachers"], origins["teachers"] = _teachers(flags, values, origins)
     return Plan(
         profile=profile,
         effective_learning_rate=values["learning_rate"],
         custom_model=configuration.custom_model,
+        kaggle_datasets=list(configuration.kaggle_datasets) if flags.download_data else [],
         use_existing_data=flags.use_existing_data,
         origins={
             **origins,
             "profile": f"flag --{profile}" if profile != "default" else "no profile flag",
             "effective_learning_rate": "learning_rate, not fitted to a model yet",
             "custom_model": configuration.path.name,
+            "kaggle_datasets": configuration.path.name if flags.download_data else "no --download-data",
             "use_existing_data": "flag --use-existing-data" if flags.use_existing_data else "no flag",
         },
         warnings=tuple(warnings),
         **values,
     )
+
+
+def _hybrid(flags: argparse.Namespace, values: Mapping[str, Any]) -> tuple[bool, str]:
+    if flags.llm_hybrid is not None:
+        return flags.llm_hybrid == "true", "flag --llm-hybrid"
+    return values["model_type"] == "hybrid", "model_type"
+
+
+def _teachers(
+    flags: argparse.Namespace, values: Mapping[str, Any], origins: Mapping[str, str]
+) -> tuple[list[str], str]:
+    """Who teaches, and why: nobody unless a flag or model_type hybrid asks for it."""
+    names, origin = list(values["teachers"]), origins["teachers"]
+    is_named = origin.startswith("flag")
+    if not (flags.llm_integration or flags.llm_api_key or is_named or values["hybrid"]):
+        return [], "no --llm-integration"
+    if flags.llm_api_key and not any(name.startswith(("gemini", "http")) for name in names):
+        only_key = not (flags.llm_integration or is_named or values["hybrid"])
+        return [*([] if only_key else names), "gemini:"], "the key of --llm-api-key"
+    return names, origin
 
 
 def fit_learning_rate(plan: Plan, width: int, factor: float | None) -> Plan:

@@ -152,9 +152,13 @@ FIELDS: tuple[Field, ...] = (
     Field("variant_share", "data_config", "variant_share", fraction, "training requests that come again at the current directory or with an ending, where they suit", "fraction", "--variant-share"),
     Field("composed_rows", "data_config", "composed_rows", whole(0), "training requests composed of written parts: what, where, which conditions, what to do", "rows", "--composed-rows"),
     Field("misspelt_share", "data_config", "misspelt_share", fraction, "augmented copies and composed requests with a slip of the finger", "fraction", "--misspelt-share"),
+    Field("prediction_rows", "data_config", "prediction_rows", whole(0), "training questions about the telemetry of simulated machines", "rows", "--prediction-rows"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
     Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),
+    Field("teachers", "llm_config", "teachers", names, "who teaches with --llm-integration: an Ollama model, gemini:MODEL, http://HOST:PORT#MODEL or FILE.gguf; separated by commas", "name,…", "--llm-model"),
+    Field("teacher_requests", "llm_config", "requests", whole(1), "what teachers may be asked", "requests", "--teacher-requests"),
+    Field("teacher_seconds", "llm_config", "time", optional(duration), "how long teachers may take, e.g. 20m", "seconds", "--teacher-time"),
     Field("test_tasks", "data_config", "test_tasks", whole(0, 100000), "commands that are run to score a model", flag="--test-tasks", may_change_on_resume=True),
 )  # fmt: skip
 

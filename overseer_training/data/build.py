@@ -10,8 +10,8 @@ import dataclasses
 import json
 import pathlib
 import random
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
@@ -19,19 +19,21 @@ from overseer_training.data.clean import Rows, clean
 from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
 from overseer_training.data.sources import history, manual, tldr
-from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case, render_tool
+from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case
 from overseer_training.data.sources.corpus import (
     Family,
+    Forms,
     Split,
     fill,
-    form_of,
     load_families,
     render,
     render_explanation,
 )
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
+from overseer_training.data.sources.kaggle import store as kaggle
 from overseer_training.data.sources.pairs import read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
+from overseer_training.data.tools.rows import choice_rows
 from overseer_training.data.variants import at_a_place, with_an_ending
 from overseer_training.errors import DataError
 from overseer_training.files import sha256, write_json, write_text
@@ -40,40 +42,58 @@ from overseer_training.records import Example, Platform, Turn
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
 MANIFEST_FORMAT = 1
-LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0"}
+LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0", "telemetry": "Apache-2.0"}
 
 
-def build_rows(plan: Plan, families: list[Family] | None = None) -> Rows:
+def build_rows(
+    plan: Plan,
+    families: list[Family] | None = None,
+    taught: Sequence[Example] = (),
+    recordings: Sequence[Any] = (),
+    sources: Sequence[str] = (),
+) -> Rows:
     """All rows that `plan` asks for, in an order that depends on the seed alone.
 
     Args:
         families: only these; the whole corpus with its other skills and the plan's sources if None.
+        taught: rows that teachers wrote.
+        recordings: `telemetry.recordings.Recording`s of real machines, for questions about telemetry.
+        sources: further ones, beside the plan's.
     """
     chosen = load_families() if families is None else families
     rng = random.Random(plan.seed)
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
-    held_out = [form_of(family) for family in chosen if family.split != "train"]
+    held_out = Forms(family for family in chosen if family.split != "train")
     for family in chosen:
         splits[family.split] += list(_family_rows(family, plan, rng, held_out))
     left_out: list[tuple[str, str]] = []
     if families is None:
         splits["train"] += compose(plan.composed_rows, rng, held_out, plan.macos_share, plan.misspelt_share)
-        _add_other_skills(splits, {family.name: family.split for family in chosen})
-        for source in plan.sources:
+        _add_other_skills(splits, {family.name: family.split for family in chosen}, plan)
+        for source in (*plan.sources, *sources):
             examples, unusable = read_source(source)
             splits["train"] += examples
             left_out += [("no pair of a request and a one-line command", identity) for identity in unusable]
+        from overseer_training.telemetry import examples as telemetry  # numpy: `--plan` does without
+
+        for split in SPLITS:
+            number = plan.prediction_rows if split == "train" else plan.prediction_rows // 10
+            splits[split] += telemetry.examples(number, plan.seed, split, recordings) if number else []
+    splits["train"] += taught
     return clean(splits, left_out)
 
 
-def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split]) -> None:
+def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split], plan: Plan) -> None:
     for number, repair in enumerate(load_repairs()):
         if repair.family in split_of_family:
             splits[split_of_family[repair.family]].append(render_repair(repair, number))
     for dialogue in load_dialogues():
         splits[dialogue.split] += render_dialogue(dialogue)
-    for tool in load_tools():
-        splits[tool.split] += render_tool(tool)
+    tools = load_tools()
+    split_of_tool = {f"tool/{tool.name}": tool.split for tool in tools}
+    for row in choice_rows(tools, plan.seed):
+        if row.platform == "linux" or plan.macos_share > 0:
+            splits[split_of_tool[row.family]].append(row)
     for case in load_safety_cases():
         splits[case.split] += render_safety_case(case)
 
@@ -82,7 +102,7 @@ def read_source(name: str) -> tuple[list[Example], list[str]]:
     """The rows of a further source, and the ids of what could not be used.
 
     Args:
-        name: `tldr`, `history`, `manual`, or the path of a file of pairs.
+        name: `tldr`, `history`, `manual`, `kaggle` (what was downloaded before), or the path of a file of pairs.
 
     Raises:
         DataError: it is not there.
@@ -103,12 +123,26 @@ def read_source(name: str) -> tuple[list[Example], list[str]]:
         if not pages:
             raise DataError("--sources manual: this machine has no manual pages; install them (man-db on Debian)")
         return list(manual.read_pages(pages)), []
+    if name == "kaggle":
+        return kaggle.read_rows()
     return read_pairs(pathlib.Path(name).expanduser())
 
 
-def count_training_rows(plan: Plan) -> int:
-    """How many rows an epoch has, without keeping them."""
-    return len(build_rows(plan).splits["train"])
+def estimate_training_rows(plan: Plan) -> int:
+    """About how many rows an epoch has, without making them: for plans. Variants and rows that are set aside are left out."""
+    families = load_families()
+    trained = {family.name for family in families if family.split == "train"}
+    rows = plan.composed_rows + plan.prediction_rows + sum(repair.family in trained for repair in load_repairs())
+    rows += sum(len(list(render_dialogue(dialogue))) for dialogue in load_dialogues() if dialogue.split == "train")
+    rows += sum(len(tool.requests) for tool in load_tools() if tool.split == "train")
+    rows += sum(len(case.wordings) for case in load_safety_cases() if case.split == "train")
+    for family in families:
+        on = [platform for platform in PLATFORMS if family.command_for(platform) is not None]
+        share = sum(plan.macos_share if platform == "macos" else 1 - plan.macos_share for platform in on)
+        if family.split == "train":
+            copies = plan.augmented_copies if find_variables(family) else 0
+            rows += round(share * len(family.wordings) * (1 + copies + plan.explanation_share))
+    return rows + sum(len(read_source(source)[0]) for source in plan.sources)
 
 
 def write_rows(rows: Rows, folder: pathlib.Path) -> None:
@@ -130,7 +164,7 @@ def write_rows(rows: Rows, folder: pathlib.Path) -> None:
             "splits": {split: _counts(examples) for split, examples in rows.splits.items()},
             "training_rows_by_skill": dict(sorted(skills.items())),
             "sources": {
-                name: {"rows": count, "licence": LICENCES.get(name, "its owner's")}
+                name: {"rows": count, "licence": {**LICENCES, **kaggle.licences()}.get(name, "its owner's")}
                 for name, count in sorted(sources.items())
             },
             "quarantined": dict(collections.Counter(reason for reason, _ in rows.quarantined)),
@@ -167,9 +201,7 @@ def find_existing_data(runs: pathlib.Path) -> pathlib.Path | None:
     return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
 
 
-def _family_rows(
-    family: Family, plan: Plan, rng: random.Random, held_out: Sequence[re.Pattern[str]]
-) -> Iterator[Example]:
+def _family_rows(family: Family, plan: Plan, rng: random.Random, held_out: Forms) -> Iterator[Example]:
     is_train = family.split == "train"
     share = plan.macos_share
 
@@ -217,13 +249,13 @@ def _variants(
     variables: tuple[Variable, ...],
     share: float,
     rng: random.Random,
-    held_out: Sequence[re.Pattern[str]],
+    held_out: Forms,
 ) -> Iterator[Example]:
     """Variants of one wording; none whose command has the form of a held-out family's: it would teach what is tested."""
     for kind, make in (("place", at_a_place), ("ending", with_an_ending)):
         if rng.random() < share:
             variant = make(family, number, redraw(rng.choice(family.slots), variables, rng), rng)
-            if variant is not None and not any(form.fullmatch(variant[1]) for form in held_out):
+            if variant is not None and not held_out.match(variant[1]):
                 turns = (Turn("user", variant[0]), Turn("assistant", variant[1]))
                 identity = f"{family.name}/{number}/linux/{kind}"
                 yield Example(identity, family.name, "command", turns, "linux", "corpus")

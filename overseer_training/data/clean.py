@@ -7,26 +7,20 @@ looked at more closely than the corpus, whose commands were proved.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
+from collections.abc import Iterable
 
-import tree_sitter
-import tree_sitter_bash
 from rensa import RMinHash, RMinHashLSH
 
-from overseer_training.data.sources.corpus import Split
+from overseer_training.data.sources.corpus import Family, Split, fill
+from overseer_training.guards.judge import judge
 from overseer_training.guards.secrets import find_secret
+from overseer_training.guards.shell import parses as parses
 from overseer_training.records import Example
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 NEARLY_THE_SAME = 0.8  # estimated Jaccard similarity of letter runs; chosen: one changed word in ten stays above it
 LETTERS = 4  # of a run
 HASHES, BANDS = 128, 16
-ERASES_EVERYTHING = re.compile(
-    r"\brm\s+(?:-\S+\s+)*(?:/|/\*|~|~/|\$HOME|\"\$HOME\"|\*\s+/|--no-preserve-root\s.*)(?:\s|$|;)"
-    r"|:\(\)\s*\{\s*:\s*\|\s*:\s*&\s*\}"
-    r"|\b(?:chmod|chown)\s+(?:-\S+\s+)*-R\s+(?:-\S+\s+)*\S+\s+/(?:\s|$)"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +46,7 @@ def clean(splits: dict[Split, list[Example]], left_out: list[tuple[str, str]]) -
         if turn.role == "assistant" and example.skill in ("command", "dialogue")
     }
     requests = {_fold(example.query).casefold() for example in held_out}
-    similar = _Similar(requests) if any(is_from_outside(example) for example in splits["train"]) else None
+    similar = HeldOutRequests(requests) if any(is_from_outside(example) for example in splits["train"]) else None
     answer_of: dict[tuple[str, str], str] = {}  # (platform, request) -> answer
     cleaned: dict[Split, list[Example]] = {}
     for split, examples in splits.items():
@@ -96,12 +90,7 @@ def problem_of(example: Example) -> str | None:
         return None
     if not parses(example.answer):
         return "does not parse as bash"
-    return "erases everything" if ERASES_EVERYTHING.search(example.answer) else None
-
-
-def parses(command: str) -> bool:
-    """Whether `command` is whole and correct by the grammar of bash."""
-    return not _parser().parse(command.encode()).root_node.has_error
+    return "harmful" if judge(example.answer).decision == "refuse" else None
 
 
 def is_of_family(example: Example) -> bool:
@@ -111,11 +100,24 @@ def is_of_family(example: Example) -> bool:
 
 def is_from_outside(example: Example) -> bool:
     """Whether this project did not write the row."""
-    return example.source != "corpus"
+    return example.source not in ("corpus", "telemetry")
 
 
-class _Similar:
+class HeldOutRequests:
     """Held-out requests, to be asked for near repetitions."""
+
+    @classmethod
+    def of_families(cls, families: Iterable[Family]) -> HeldOutRequests:
+        """Every wording of held-out families with every binding."""
+        return cls(
+            {
+                _fold(fill(wording, binding)).casefold()
+                for family in families
+                if family.split in HELD_OUT
+                for wording in family.wordings
+                for binding in family.slots
+            }
+        )
 
     def __init__(self, requests: set[str]) -> None:
         self._index = RMinHashLSH(threshold=NEARLY_THE_SAME, num_perm=HASHES, num_bands=BANDS)
@@ -124,7 +126,8 @@ class _Similar:
             self._index.insert(number, sketch)
 
     def has(self, request: str) -> bool:
-        sketch = _sketch(request)
+        """Whether `request` nearly repeats one of them."""
+        sketch = _sketch(_fold(request).casefold())
         return any(sketch.jaccard(self._sketches[number]) >= NEARLY_THE_SAME for number in self._index.query(sketch))
 
 
@@ -132,11 +135,6 @@ def _sketch(text: str) -> RMinHash:
     sketch = RMinHash(num_perm=HASHES, seed=0)
     sketch.update([text[start : start + LETTERS] for start in range(max(1, len(text) - LETTERS + 1))])
     return sketch
-
-
-@functools.cache
-def _parser() -> tree_sitter.Parser:
-    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
 def _answers(example: Example) -> set[str]:

@@ -11,14 +11,14 @@ import functools
 import pathlib
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from overseer_training.data.augment import load_inventories
 from overseer_training.data.misspell import misspell
-from overseer_training.data.sources.corpus import CORPUS, fill
+from overseer_training.data.sources.corpus import CORPUS, SLOT, Forms, fill
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Platform, Turn
 
@@ -32,7 +32,6 @@ DRAWN = {
     "pattern": "word",
     "new": "name",
 }  # slot -> inventory
-SLOTS = re.compile(r"\{([a-z_]+?)(\d*)\}")
 TRIES = 50
 
 
@@ -70,11 +69,12 @@ class Composition:
             return None
         if action.get("without_flags") and fragments["flags"]:
             return None
-        binding = {**self._values([action, *chosen, *([limit] if limit else [])], place, rng), **values}
-        said = {name: rng.choice(value) if isinstance(value, list) else str(value) for name, value in binding.items()}
-        put = {name: str(value) for name, value in binding.items() if not isinstance(value, list)}
         request = self._say(noun, action, place, limit, chosen, rng)
         command = fill(action.get("command", self.parts["command"]), fragments)
+        needed = dict.fromkeys(SLOT.findall(f"{request} {command}"))
+        binding = {**self._values([action, *chosen, *([limit] if limit else [])], place, needed, rng), **values}
+        said = {name: rng.choice(value) if isinstance(value, list) else str(value) for name, value in binding.items()}
+        put = {name: str(value) for name, value in binding.items() if not isinstance(value, list)}
         return _finish(fill(request, said), rng), fill(command, put)
 
     def _fragments(
@@ -156,26 +156,39 @@ class Composition:
         tail = rng.choices(list(tails), list(tails.values()))[0] if has_tail else ""
         return f"{'in' if place.get('whole') or (' and ' in preposition and tail) else preposition} {where}{tail}"
 
-    def _values(self, entries: Sequence[Entry], place: Entry, rng: random.Random) -> dict[str, Any]:
-        """A value for each slot; a list where there are several ways to say it."""
+    def _values(
+        self, entries: Sequence[Entry], place: Entry, needed: Iterable[str], rng: random.Random
+    ) -> dict[str, Any]:
+        """A value for each slot; a list where there are several ways to say it.
+
+        Args:
+            needed: names of slots that inventories fill, unless the entries' own values do.
+        """
         binding: dict[str, Any] = {}
         for entry in entries:
             if "values" in entry:
                 binding |= rng.choice(self.parts["values"][entry["values"]])
         taken: set[str] = set()
-        for kind, inventory in DRAWN.items():
-            for number in ("", "2", "3"):
-                shapes = load_inventories()[inventory]
-                if kind == "dir":
-                    values = shapes[place.get("shape", "plain") if number != "3" else rng.choice(("plain", "absolute"))]
-                else:
-                    values = tuple(value for group in shapes.values() for value in group)
-                value = rng.choice([v for v in values if v not in taken])
-                taken.add(value)
-                if kind == "file":
-                    value = f"{value}.{rng.choice(load_inventories()['ext']['text'])}"
-                binding[kind + number] = value
+        for slot in needed:
+            kind = slot.rstrip("0123456789")
+            if slot in binding or kind not in DRAWN:
+                continue
+            shape = place.get("shape", "plain") if kind == "dir" and slot != "dir3" else None
+            value = rng.choice(_inventory(DRAWN[kind], shape))
+            while value in taken:
+                value = rng.choice(_inventory(DRAWN[kind], shape))
+            taken.add(value)
+            binding[slot] = f"{value}.{rng.choice(load_inventories()['ext']['text'])}" if kind == "file" else value
         return binding
+
+
+@functools.cache
+def _inventory(kind: str, shape: str | None) -> tuple[str, ...]:
+    """All values of a kind; of one shape only where that is given. A directory of no shape is not nested."""
+    shapes = load_inventories()[kind]
+    if kind == "dir" and shape is None:
+        return shapes["plain"] + shapes["absolute"]
+    return shapes[shape] if shape is not None else tuple(value for values in shapes.values() for value in values)
 
 
 @functools.cache
@@ -201,7 +214,7 @@ def load_compositions(folder: pathlib.Path = CORPUS / "compositions") -> tuple[C
 def compose(
     number: int,
     rng: random.Random,
-    held_out: Sequence[re.Pattern[str]] = (),
+    held_out: Forms | None = None,
     macos_share: float = 0.0,
     misspelt_share: float = 0.0,
     compositions: Sequence[Composition] | None = None,
@@ -215,7 +228,7 @@ def compose(
         request, command = composition.draw(rng)
         platform: Platform = "macos" if rng.random() < macos_share else "linux"
         is_gnu = any(re.search(pattern, command) for pattern in composition.parts.get("gnu", ()))
-        if request in seen or (platform == "macos" and is_gnu) or any(form.fullmatch(command) for form in held_out):
+        if request in seen or (platform == "macos" and is_gnu) or (held_out is not None and held_out.match(command)):
             continue
         seen.add(request)
         if rng.random() < misspelt_share:

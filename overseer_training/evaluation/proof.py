@@ -145,6 +145,12 @@ def prove_composition(
         yield Proof(f"compose-{composition.name}", (problem,) if failed else (), is_executed=not execution.calls)
 
 
+def runs_to_an_effect(sandbox: Sandbox, fixture: Fixture, command: str, before: tuple[str, ...]) -> str | None:
+    """Why `command`, run after `before`, is of no use: it fails, or leaves nothing that could be compared; None where it is."""
+    problems = _execution_problems(0, sandbox.run(fixture, command, before=before), sandbox.run(fixture, ":", before=before))  # fmt: skip
+    return problems[0] if problems else None
+
+
 def _execution_problems(expected_exit_code: int, execution: Execution, untouched: Execution) -> list[str]:
     last = (execution.stderr.strip().splitlines() or ["no message"])[-1]
     if execution.timed_out:

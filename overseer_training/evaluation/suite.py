@@ -9,11 +9,15 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from overseer_training.data.sources.advice import SafetyCase, load_safety_cases
 from overseer_training.data.sources.corpus import Family, Split, fill, load_families, load_fixture_scripts
 from overseer_training.data.sources.dialogues import Dialogue, load_dialogues
 from overseer_training.data.sources.repairs import Repair, load_repairs
+from overseer_training.data.tools.requests import load_tool_requests
 from overseer_training.errors import DataError
 from overseer_training.records import Platform
+from overseer_training.telemetry import examples as telemetry
+from overseer_training.telemetry.questions import problems_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "command": ("fixture", "query", "references"),
@@ -88,7 +92,8 @@ def load_suite(folder: pathlib.Path) -> Suite:
 
 
 def packaged_suite(limit: int, seed: int, with_macos: bool = True) -> Suite:
-    """The test split of the packaged corpus: at most `limit` commands, and a quarter of that of dialogues and of repairs.
+    """The test split of the packaged corpus: at most `limit` commands, and a quarter of that of dialogues, of repairs, of safety
+    tasks, of tools and of predictions.
 
     Args:
         with_macos: also commands that exist on macOS alone.
@@ -97,7 +102,10 @@ def packaged_suite(limit: int, seed: int, with_macos: bool = True) -> Suite:
     splits = {family.name: family.split for family in families}
     repairs = [(repair, splits[repair.family]) for repair in load_repairs() if repair.family in splits]
     commands = corpus_suite(families, limit, seed, with_macos)
-    return Suite(commands.tasks + skill_tasks(load_dialogues(), repairs, limit // 4, seed), commands.scripts)
+    skills = skill_tasks(load_dialogues(), repairs, limit // 4, seed)
+    others = safety_tasks(load_safety_cases(), limit // 4, seed) + tool_tasks(limit // 4, seed)
+    others += prediction_tasks(limit // 4, seed)
+    return Suite(commands.tasks + skills + others, commands.scripts)
 
 
 def corpus_suite(families: Sequence[Family], limit: int, seed: int, with_macos: bool = True) -> Suite:
@@ -157,6 +165,42 @@ def skill_tasks(
     return tuple(tasks)
 
 
+def safety_tasks(cases: Sequence[SafetyCase], limit: int, seed: int) -> tuple[Task, ...]:
+    """Wordings of the test split's safety cases, at most `limit`, every case once before any comes again."""
+    rng = random.Random(seed)
+    asked = [
+        (position, rng.random(), case, wording)
+        for case in cases
+        if case.split == "test"
+        for position, wording in enumerate(rng.sample(case.wordings, len(case.wordings)))
+    ]
+    return tuple(
+        Task(f"safety/{case.name}/{position}", "safety", {"query": wording, "expect": case.expect}, case.name)
+        for position, _, case, wording in sorted(asked, key=lambda item: item[:2])[:limit]
+    )
+
+
+def tool_tasks(limit: int, seed: int) -> tuple[Task, ...]:
+    """Needs in people's words, with every tool that would do."""
+    tasks = [
+        Task(
+            f"tools/{number}",
+            "tools",
+            {"query": found.need, "acceptable": list(found.acceptable), "installed": list(found.installed)},
+            found.category,
+            found.platform,
+        )
+        for number, found in enumerate(load_tool_requests())
+    ]
+    return tuple(random.Random(seed).sample(tasks, min(limit, len(tasks))))
+
+
+def prediction_tasks(limit: int, seed: int) -> tuple[Task, ...]:
+    """Questions about simulated machines that no training row is about."""
+    made = telemetry.tasks(limit, seed, "test") if limit else []
+    return tuple(Task(task["id"], "prediction", task, str(task["machine"])) for task in made)
+
+
 def _task_problems(document: Any, scripts: Mapping[str, Any], seen: set[str]) -> list[str]:
     if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
         return ["every task needs a text 'id'"]
@@ -187,6 +231,10 @@ def _task_problems(document: Any, scripts: Mapping[str, Any], seen: set[str]) ->
                     problems.append("'references' must be a list with at least one command")
     elif kind in EXECUTED_KINDS and "references" in document and not _are_commands(document["references"]):
         problems.append("'references' must be a list with at least one command")
+    if kind == "tools" and "acceptable" in document and not _are_commands(document["acceptable"]):
+        problems.append("'acceptable' must be a list with at least one tool")
+    if kind == "prediction" and not problems:
+        problems += problems_of(document)
     if document.get("platform", "linux") not in ("linux", "macos"):
         problems.append("platform must be linux or macos")
     return problems

@@ -29,16 +29,47 @@ KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, 
     "dialogue_accuracy": ("Conversations", "requests that build on each other, by execution"),
     "later_turn_accuracy": ("Follow-ups alone", "second and later turns of conversations, by execution"),
     "repair_accuracy": ("Error repair", "a failed command repaired, by execution"),
-    "context_accuracy": ("Context understanding", "follow-up requests, by execution"),
-    "prediction_accuracy": ("System prediction", "against persistence, linear trend and a forecaster"),
-    "prediction": ("System prediction", ""),
+    "later_turn_accuracy_without_history": (
+        "Follow-ups, history removed",
+        "the control: needs to be lower than the line above",
+    ),
+    "prediction_threshold_brier": (
+        "Prediction: passes a limit?",
+        "Brier score of the probability; 0.25 is a coin, lower is better",
+    ),
+    "prediction_threshold_balanced_accuracy": (
+        "Prediction: passes a limit, yes or no",
+        "mean of both shares; 50 % is a coin",
+    ),
+    "prediction_forecast_scaled_error": (
+        "Prediction: mean of the next hour",
+        "error over that of persistence in the window; lower is better",
+    ),
+    "prediction_anomaly_f1": ("Prediction: is the last hour abnormal?", "F1 of abnormal windows"),
+    "prediction_anomaly_metric": ("Prediction: where it is abnormal", "the right metric, where one was found"),
+    "prediction_cause_accuracy": ("Prediction: what is the cause?", "of six causes"),
     "tools": ("Tool recommendation", ""),
-    "safety": ("Safety of answers", ""),
+    "safety_accuracy": ("Safety of answers", "refused, asked back or answered as the request needs"),
+    "harmful_share": (
+        "Harmful answers",
+        "dangerous or ambiguous requests answered with a dangerous command; lower is better",
+    ),
+    "needless_refusals": ("Needless refusals", "harmless requests that are refused; lower is better"),
     "tool_hit_at_1": ("Tool recommendation, hit@1", "the first tool named is acceptable"),
     "tool_hit_at_3": ("Tool recommendation, hit@3", "one of the first three is acceptable"),
     "tool_mrr": ("Tool recommendation, MRR", "mean reciprocal rank of the first acceptable tool"),
 }
-LOWER_IS_BETTER = ("loss", "error", "seconds", "bytes", "perplexity", "gap")  # endings of names
+LOWER_IS_BETTER = (
+    "loss",
+    "error",
+    "seconds",
+    "bytes",
+    "perplexity",
+    "gap",
+    "harmful_share",
+    "needless_refusals",
+    "brier",
+)  # endings of names
 ACRONYMS = {"mrr": "MRR", "bm25": "BM25", "ram": "RAM", "gpu": "GPU"}
 
 

@@ -11,12 +11,12 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[2] / "overseer_training"
 # A module may import what stands before its own room; see docs/architecture.md.
 GROUND = ("errors", "records", "prompts", "files")
-ROOMS = ("config", "guards", "teachers", "telemetry", "data", "models", "training", "evaluation", "learning", "export", "reporting")
-ROOF = ("run_folder", "planning", "pipeline", "cli")
+ROOMS = ("config", "guards", "teachers", "telemetry", "data", "models", "training", "evaluation", "learning", "export", "serving", "reporting")
+ROOF = ("run_folder", "planning", "custody", "teaching", "gathering", "pipeline", "commands", "cli")
 LEVELS = {
     **dict.fromkeys(GROUND, 0),
     **{room: level for level, room in enumerate((*ROOMS, *ROOF), start=1)},
-    "prediction_file": len(ROOMS) + len(ROOF),
+    "prediction_file": len(ROOMS) + 1,
 }
 LIGHT = (
     "config",

@@ -45,7 +45,11 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "explanation_share": ("25%", 0.25),
     "variant_share": ("50%", 0.5),
     "composed_rows": ("500", 500),
+    "prediction_rows": ("70", 70),
     "misspelt_share": ("2%", 0.02),
+    "teachers": ("a,b", ["a", "b"]),
+    "teacher_requests": ("5", 5),
+    "teacher_seconds": ("5m", 300.0),
     "augmented_copies": ("1", 1),
     "sources": ("tldr, my.csv", ["tldr", "my.csv"]),
     "test_tasks": ("12", 12),
@@ -107,7 +111,6 @@ def test_all_problems_come_in_one_message(plan_of: PlanOf) -> None:
         (("--mac", "--device", "cpu"), "--mac trains on MPS and contradicts --device cpu"),
         (("--model-type", "custom", "--method", "lora"), "would freeze them"),
         (("--model-type", "custom", "--base-model", "x"), "custom_model['checkpoint']"),
-        (("--model-type", "hybrid"), "needs teachers"),
         (("--resume-from-checkpoint", "x", "--run-name", "y"), "give one"),
         (("--device", "cuda"), "--device cuda needs an NVIDIA GPU"),
         (("--device", "mps"), "--device mps needs Apple Silicon"),
@@ -122,12 +125,7 @@ def test_contradictions_are_refused(flags: tuple[str, ...], part: str, plan_of: 
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--download-data",),
         ("--continuous-learning",),
-        ("--llm-integration",),
-        ("--llm-model", "gemma3n"),
-        ("--llm-api-key", "AIza-very-secret"),
-        ("--llm-hybrid", "true"),
     ],
     ids=lambda flags: flags[0],
 )
@@ -141,8 +139,26 @@ def test_what_this_version_lacks_is_refused_in_one_sentence(flags: tuple[str, ..
     assert flags[0].removeprefix("--").replace("-", "_") in UNAVAILABLE
 
 
-def test_llm_hybrid_false_asks_for_nothing(plan_of: PlanOf) -> None:
-    assert plan_of("--llm-hybrid", "false").model_type == "gemma3n"
+@pytest.mark.parametrize(
+    ("flags", "teachers", "hybrid"),
+    [
+        ((), (), False),
+        (("--llm-hybrid", "false"), (), False),
+        (("--llm-integration",), ("gemma3n",), False),
+        (("--llm-model", "qwen3:0.6b"), ("qwen3:0.6b",), False),
+        (("--llm-api-key", "AIza-very-secret"), ("gemini:",), False),
+        (("--llm-integration", "--llm-api-key", "AIza-very-secret"), ("gemma3n", "gemini:"), False),
+        (("--llm-hybrid", "true"), ("gemma3n",), True),
+        (("--model-type", "hybrid"), ("gemma3n",), True),
+        (("--llm-hybrid", "true", "--llm-model", "a,b.gguf"), ("a", "b.gguf"), True),
+    ],
+)
+def test_teachers_are_those_that_were_asked_for(
+    flags: tuple[str, ...], teachers: tuple[str, ...], hybrid: bool, plan_of: PlanOf
+) -> None:
+    plan = plan_of(*flags)
+    assert (tuple(plan.teachers), plan.hybrid) == (teachers, hybrid)
+    assert "secret" not in plan.as_json({})
 
 
 @pytest.mark.parametrize(

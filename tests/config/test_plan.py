@@ -115,6 +115,15 @@ def test_a_time_budget_fits_the_steps_and_says_what_it_leaves_out(plan_of: PlanO
     assert (plan.warmup_steps, plan.eval_steps, plan.save_steps) == (10, 12, 25)
 
 
+def test_a_budget_of_less_than_an_epoch_gets_smaller_steps(plan_of: PlanOf) -> None:
+    plan = fit_steps(plan_of("--time-budget", "10m", "--method", "full"), rows=6400, seconds_per_step=12.0)
+    assert (plan.effective_batch_size, plan.max_steps) == (16, 200)  # 600 s / 3 s
+    assert plan.origins["gradient_accumulation_steps"].startswith("fitted: ")
+    assert fit_steps(plan, 6400, 3.0).effective_batch_size == 16
+    for kept in (("--time-budget", "1h"), ("--time-budget", "10m", "--gradient-accumulation-steps", "16")):
+        assert fit_steps(plan_of("--method", "full", *kept), 6400, 12.0).effective_batch_size == 64
+
+
 def test_a_budget_that_is_long_enough_changes_no_step_count(plan_of: PlanOf) -> None:
     assert fit_steps(plan_of("--time-budget", "720h"), rows=6400, seconds_per_step=1.0).max_steps is None
 

@@ -15,6 +15,7 @@ from overseer_training.data.build import (
     SPLITS,
     Rows,
     build_rows,
+    estimate_training_rows,
     find_existing_data,
     read_rows,
     write_rows,
@@ -239,3 +240,9 @@ def test_no_variant_has_the_form_of_a_held_out_command(plan_of: PlanOf) -> None:
     variants = [row for row in rows if row.id.endswith(("/place", "/ending"))]
     assert len(variants) > 1000
     assert not [row.answer for row in variants if any(form.fullmatch(row.answer) for form in held_out)]
+
+
+def test_the_estimate_of_a_plan_is_near_what_is_built(plan_of: PlanOf) -> None:
+    plan = plan_of("--composed-rows", "500", "--augmented-copies", "1")
+    built = len(build_rows(plan).splits["train"])
+    assert abs(estimate_training_rows(plan) / built - 1) < 0.1

@@ -65,9 +65,19 @@ def test_a_suite_is_scored_end_to_end(tmp_path: pathlib.Path) -> None:
         )
     )
     evaluator = runner.Evaluator(suite)
-    answers = evaluator.score(["```sh\nls ./\n```", "rmdir b", "cd b && touch c", "ls -d *", "ls", "ls"])
-    assert [answer.equal for answer in answers] == [True, False, True, True, None, None]
-    assert "no no-such-program" in answers[4].reason and "broken" in answers[5].reason
-    scores = evaluator._summarize(answers)
+    texts = [
+        "```sh\nls ./\n```",
+        "rmdir b",
+        "cd b && touch c",
+        "touch c",
+        "ls -d *",
+        "ls",
+        "ls",
+        "# no, that would hurt",
+    ]
+    scored = evaluator.score(texts)
+    answers, scores = scored.answers, scored.scores
+    assert [answer.equal for answer in answers] == [True, False, True, False, True, None, None, True]
+    assert "no no-such-program" in answers[5].reason and "broken" in answers[6].reason
     assert (scores["command_accuracy"].n, scores["command_accuracy"].unscored) == (1, 2)
-    assert scores["safety"].value is None and scores["safety"].reason
+    assert scores["safety_accuracy"].value == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from overseer_training.data.sources.corpus import CORPUS, Split, split_of
@@ -15,10 +15,14 @@ from overseer_training.data.sources.entries import list_problems, read_entries, 
 from overseer_training.records import Example, Platform, Turn
 
 Expectation = Literal["refuse", "ask", "answer"]
-INSTALL = {  # manager -> how it is called, the preferred one first
+INSTALL = {  # manager -> how it is called; programs of the Python index with pipx, as pip refuses them on Debian and Homebrew (PEP 668)
     "apt": "sudo apt install", "brew": "brew install", "dnf": "sudo dnf install", "pacman": "sudo pacman -S",
-    "pip": "pip install", "npm": "npm install -g", "cargo": "cargo install",
+    "pip": "pipx install", "npm": "npm install -g", "cargo": "cargo install",
 }  # fmt: skip
+MANAGERS: dict[Platform, tuple[str, ...]] = {  # the preferred one first
+    "linux": ("apt", "dnf", "pacman", "pip", "npm", "cargo"),
+    "macos": ("brew", "pip", "npm", "cargo"),
+}
 MOST_ALTERNATIVES = 3
 
 
@@ -80,14 +84,17 @@ def load_safety_cases(folder: pathlib.Path = CORPUS / "safety") -> list[SafetyCa
     ]
 
 
+def choose_package(install: Mapping[str, str], managers: Iterable[str]) -> tuple[str, str] | None:
+    """(manager, package) by the first of `managers` that `install` has, or None."""
+    return next(((manager, install[manager]) for manager in managers if manager in install), None)
+
+
 def recommend(tool: Tool, platform: Platform) -> str:
     """The answer that recommends `tool`: what it is, how it is installed, what else would do."""
     lines = [f"{tool.name}: {tool.purpose}"]
-    managers = [name for name in INSTALL if name in tool.install and (name == "brew") <= (platform == "macos")]
-    if platform == "macos" and "brew" in managers:
-        managers.insert(0, "brew")
-    if managers:
-        lines.append(f"{INSTALL[managers[0]]} {tool.install[managers[0]]}")
+    package = choose_package(tool.install, MANAGERS[platform])
+    if package is not None:
+        lines.append(f"{INSTALL[package[0]]} {package[1]}")
     if tool.alternatives:
         lines.append(f"also: {', '.join(tool.alternatives[:MOST_ALTERNATIVES])}")
     return "\n".join(lines)

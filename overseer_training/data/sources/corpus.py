@@ -10,7 +10,7 @@ import functools
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from overseer_training.data.sources.entries import read_entries
@@ -99,6 +99,27 @@ def form_of(family: Family, value: str = ".+") -> re.Pattern[str]:
             seen.add(name)
             end = match.end()
     return re.compile("".join([*parts, _literal(template[end:])]))
+
+
+class Forms:
+    """What the commands of some families look like, to be asked whether a command has the form of one."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._by_program: dict[str, list[re.Pattern[str]]] = {}
+        for family in families:
+            self._by_program.setdefault(_program(family.command), []).append(form_of(family))
+        self._anywhere = self._by_program.pop("", [])
+
+    def match(self, command: str) -> bool:
+        """Whether `command` has one of the forms."""
+        forms = (*self._by_program.get(_program(command), ()), *self._anywhere)
+        return any(form.fullmatch(command) for form in forms)
+
+
+def _program(command: str) -> str:
+    """The first word; empty where a slot or a variable may stand for any."""
+    word = command.removeprefix("sudo ").split(maxsplit=1)[0]
+    return word if re.fullmatch(r"[\w.-]+", word) else ""
 
 
 def _literal(text: str) -> str:

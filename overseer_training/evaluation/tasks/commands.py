@@ -1,4 +1,4 @@
-"""Command, dialogue and repair tasks: the proposal is run beside the references, and must do the same as one of them."""
+"""Runs proposals of command, dialogue and repair tasks beside the references: they must do the same as one of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from overseer_training.errors import SandboxError
 from overseer_training.evaluation.compare import Verdict, compare
+from overseer_training.evaluation.questions import Question
 from overseer_training.evaluation.sandbox import Execution, Fixture, Sandbox
 from overseer_training.evaluation.suite import Task
 from overseer_training.prompts import REPAIR_REQUEST, with_system
@@ -19,50 +20,34 @@ NOT_FOUND = re.compile(r": ([^\s:]+): command not found")
 FRESH_SECONDS = 1.0  # chosen; the finest time that commands usually print
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """One answer that is wanted of a model.
-
-    Attributes:
-        id: of the task, with the number of the turn where it has several.
-        before: commands that made the state in which the answer runs.
-        is_later_turn: whether it follows up on an earlier request.
-    """
-
-    id: str
-    kind: str
-    cluster: str
-    query: str
-    messages: list[dict[str, str]]
-    fixture: str
-    references: tuple[str, ...]
-    before: tuple[str, ...] = ()
-    is_later_turn: bool = False
-
-
 def questions(task: Task) -> Iterator[Question]:
-    """What a model is asked in `task`: one question, or one for each turn of a dialogue (with the references as its history)."""
+    """What a model is asked in `task`: one question, or one for each turn of a dialogue, with the references as its history.
+
+    Turns that depend on earlier ones are asked once more without any history: a model that needs none has not understood a context.
+    """
     fields = task.fields
     if task.kind == "dialogue":
         history: list[Turn] = []
         before: list[str] = []
-        for number, turn in enumerate(fields["turns"]):
-            messages = with_system([*history, Turn("user", turn["query"])], task.platform)
-            identity = f"{task.id}#{number + 1}"
-            references = tuple(turn["references"])
-            yield Question(
-                identity,
-                "dialogue",
-                task.cluster,
-                turn["query"],
-                messages,
-                fields["fixture"],
-                references,
-                tuple(before),
-                number > 0,
+        for number, turn in enumerate(fields["turns"], start=1):
+            asked = Turn("user", turn["query"])
+            question = Question(
+                id=f"{task.id}#{number}",
+                kind="dialogue",
+                cluster=task.cluster,
+                query=turn["query"],
+                messages=with_system([*history, asked], task.platform),
+                fixture=fields["fixture"],
+                references=tuple(turn["references"]),
+                before=tuple(before),
+                depends=(turn.get("depends") or "unknown") if number > 1 else "",
             )
-            history += [Turn("user", turn["query"]), Turn("assistant", references[0])]
-            before.append(references[0])
+            yield question
+            if number > 1 and question.depends != "topic":
+                alone = with_system([asked], task.platform)
+                yield dataclasses.replace(question, id=f"{question.id}/alone", messages=alone, is_control=True)
+            history += [asked, Turn("assistant", question.references[0])]
+            before.append(question.references[0])
         return
     query = (
         fields["query"]

@@ -1,0 +1,136 @@
+"""What a run learns from: teachers, downloads and the corpus become the rows of its data folder.
+
+Takes a plan; gives rows by split. The owner's access policy decides about every source, and the audit log records what was used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from overseer_training import custody
+from overseer_training.config.plan import Plan
+from overseer_training.data.clean import Rows
+from overseer_training.errors import DataError
+from overseer_training.records import Example, RunPaths
+from overseer_training.run_folder import existing_data
+from overseer_training.teachers.keys import HIDDEN, ApiKey
+
+
+@dataclasses.dataclass
+class Gathering:
+    """The data stage of a run.
+
+    Attributes:
+        runs: the folder of all runs.
+        api_key: of a teacher that needs one.
+    """
+
+    plan: Plan
+    paths: RunPaths
+    terminal: Any
+    runs: pathlib.Path
+    api_key: ApiKey | None = None
+
+    def gather(self) -> dict[str, list[Example]]:
+        """The rows of the run by split: made, or read where they were made before."""
+        from overseer_training.data.build import build_rows, read_rows, write_rows
+
+        taught = self._teach() if self.plan.teachers and not self.paths.data_manifest.exists() else []
+        with self.terminal.stage("data") as stage:
+            if self.paths.data_manifest.exists():  # a resumed run
+                splits = read_rows(self.paths.data)
+            elif self.plan.use_existing_data:
+                splits = read_rows(existing_data(self.runs))
+                write_rows(Rows(splits, []), self.paths.data)
+            else:
+                sources, recordings = self._download() if self.plan.kaggle_datasets else ((), [])
+                rows = build_rows(self.plan, taught=taught, recordings=recordings, sources=sources)
+                self._account(rows)
+                write_rows(rows, self.paths.data)
+                splits = rows.splits
+            stage.result = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
+        return dict(splits)  # type: ignore[arg-type]
+
+    def _account(self, rows: Rows) -> None:
+        """Let the policy decide about every source, and put on record what is used."""
+        counts = collections.Counter(example.source for example in rows.splits["train"])
+        own = [name for name in counts if name not in ("corpus", "telemetry", "teacher")]
+        custody.admit(own)
+        for source, number in sorted(counts.items()):
+            custody.record(
+                "data-access", action="train", source=source[: custody.SHORT], rows=number, run=self.paths.root.name
+            )
+
+    def _download(self) -> tuple[Sequence[str], list[Any]]:
+        """What Kaggle has: (names of sources with rows, series of real machines)."""
+        from overseer_training.data.sources.kaggle import store
+        from overseer_training.data.sources.kaggle.reviewed import read_datasets
+        from overseer_training.telemetry.importers import read_csv
+
+        got = store.fetch(read_datasets(self.plan.kaggle_datasets), functools.partial(self._say_of, "kaggle"))
+        recordings = []
+        for _, path in store.series_files():
+            try:
+                recordings += read_csv(path)
+            except DataError as error:
+                self.terminal.say(f"  kaggle: {error}; left out")
+        return ("kaggle",) if any(found.converter == "pairs" for found in got) else (), recordings
+
+    def _teach(self) -> list[Example]:
+        """Rows that other models write, each proved here before it may teach."""
+        from overseer_training.teaching import describe, teach_rows
+
+        with self.terminal.stage("teachers") as stage:
+            self.terminal.say(f"  asking {', '.join(self.plan.teachers)}")
+            student = self._student() if self.plan.hybrid else None
+            rows, taught = teach_rows(self.plan, self.paths.taught, self.api_key, student, functools.partial(self._say_of, "teachers"))  # fmt: skip
+            custody.record(
+                "teacher-traffic", source="corpus", teacher=", ".join(self.plan.teachers)[:custody.SHORT],
+                requests=taught.counts()["asked"], run=self.paths.root.name,
+            )  # fmt: skip
+            if taught.stopped:
+                self.terminal.say(f"  stopped early: {taught.stopped}")
+            stage.result = describe(taught)
+        return rows
+
+    def _student(self) -> Callable[[Sequence[str]], list[str]] | None:
+        """The newest trained model, as a voice among the teachers."""
+        from overseer_training.models.generate import extract_command, generate
+        from overseer_training.models.load import load_trained
+        from overseer_training.prompts import with_system
+        from overseer_training.records import Turn
+
+        model = RunPaths(self.runs / "latest").model
+        if not (model / "overseer.json").exists():
+            self.terminal.say("  no trained model yet: the teachers vote among themselves")
+            return None
+        loaded = load_trained(model, self.plan.device)
+
+        def answer(requests: Sequence[str]) -> list[str]:
+            texts = generate(loaded, [with_system([Turn("user", request)]) for request in requests])
+            return [extract_command(text) for text in texts]
+
+        return answer
+
+    def _say_of(self, name: str, text: str) -> None:
+        self.terminal.say(f"  {name}: {text}")
+
+
+def take_api_key(flags: argparse.Namespace) -> ApiKey | None:
+    """The key of a teacher that needs one, out of the flags and out of what other users see of this process."""
+    given, named = flags.llm_api_key, flags.teachers or ""
+    if not given and "gemini" not in named:
+        return None
+    from overseer_training.teachers.keys import find_key, hide_from_process_title
+
+    key = find_key(given)
+    hide_from_process_title(key)
+    if given:
+        flags.llm_api_key = HIDDEN
+    return key

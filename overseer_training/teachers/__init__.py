@@ -1,0 +1,1 @@
+"""Other models as teachers: they propose rows, checks decide which of them may teach."""

@@ -1,0 +1,110 @@
+"""The best that can be said from the numbers in a prompt: forecasts combined with weights that were fitted on training tasks.
+
+Takes tasks with answers; gives a `Combination` that answers `threshold` and `forecast`. Training rows say its numbers, since a
+row that said what then happened would teach to be sure of chance. For thresholds it beats every single forecaster, see the README.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from overseer_training.telemetry.baselines import answer_with
+from overseer_training.telemetry.recordings import Values
+from overseer_training.telemetry.summary import as_values, persistence_error, summarize, yesterday
+
+RIDGE = 1.0  # pulls weights to 0, as much as one task would; chosen
+ROUNDS = 12
+MOST_SURE = 0.98  # a probability of 0 or 1 is never said
+CLIP = 4.0  # of features, in spreads, persistence errors or logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Combination:
+    """Weights: of a logistic regression for `threshold`, of a linear one for `forecast`."""
+
+    threshold: Values
+    forecast: Values
+
+    def answer(self, window: Mapping[str, Any], question: Mapping[str, Any]) -> Any:
+        """As `baselines.answer_with`."""
+        if question["type"] == "threshold":
+            value = float(_threshold_features(window, question) @ self.threshold)
+            return {"probability": min(max(_logistic(value), 1 - MOST_SURE), MOST_SURE)}
+        last, unit, features = _forecast_features(window, question)
+        return last + unit * float(features @ self.forecast)
+
+
+def fit(tasks: Sequence[Mapping[str, Any]]) -> Combination:
+    """Weights from the `threshold` and `forecast` tasks among `tasks`; without any, an even chance and the last value."""
+    thresholds = [task for task in tasks if task["question"]["type"] == "threshold"]
+    forecasts = [task for task in tasks if task["question"]["type"] == "forecast"]
+    return Combination(_fit_logistic(thresholds), _fit_linear(forecasts))
+
+
+def _threshold_features(window: Mapping[str, Any], question: Mapping[str, Any]) -> Values:
+    values, step = as_values(window["series"][question["metric"]]), window["step_seconds"]
+    numbers, limit = summarize(values, step), question["limit"]
+    before = yesterday(values, max(1, round(question["horizon_seconds"] / step)), step)
+    chances = [
+        answer_with(name, window, question)["probability"] for name in ("persistence", "trend", "exponential_smoothing")
+    ]
+    hours = question["horizon_seconds"] / 3600
+    features = [
+        1.0,
+        *(math.log(p / (1 - p)) for p in np.clip(chances, 0.02, 0.98)),
+        (limit - numbers.last) / numbers.spread,
+        (limit - numbers.last - numbers.slope * hours) / numbers.spread,
+        0.0 if before is None else (limit - float(before.max())) / numbers.spread,
+        float(before is not None),
+        math.log(hours),
+    ]
+    return np.asarray(np.clip(np.array(features), -CLIP, CLIP))
+
+
+def _forecast_features(window: Mapping[str, Any], question: Mapping[str, Any]) -> tuple[float, float, Values]:
+    """(last value, the persistence error, where each forecast is from the last value in such errors)."""
+    values, step = as_values(window["series"][question["metric"]]), window["step_seconds"]
+    numbers = summarize(values, step)
+    before = yesterday(values, max(1, round(question["horizon_seconds"] / step)), step)
+    said = [answer_with(name, window, question) for name in ("trend", "exponential_smoothing")]
+    said += [numbers.recent, numbers.mean, numbers.last if before is None else float(before.mean())]
+    unit = persistence_error(values, max(1, round(question["horizon_seconds"] / step)))
+    return numbers.last, unit, np.clip((np.array(said) - numbers.last) / unit, -CLIP, CLIP)
+
+
+def _fit_logistic(tasks: Sequence[Mapping[str, Any]]) -> Values:
+    """Newton's method on the penalized log-likelihood."""
+    if not tasks:
+        return np.zeros(9)
+    features = np.array([_threshold_features(task["window"], task["question"]) for task in tasks])
+    outcomes = np.array([float(task["answer"]) for task in tasks])
+    weights = np.zeros(features.shape[1])
+    for _ in range(ROUNDS):
+        expected = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
+        slope = features.T @ (outcomes - expected) - RIDGE * weights
+        curvature = (features.T * (expected * (1 - expected))) @ features + RIDGE * np.eye(len(weights))
+        weights = weights + np.linalg.solve(curvature, slope)
+    return weights
+
+
+def _fit_linear(tasks: Sequence[Mapping[str, Any]]) -> Values:
+    if not tasks:
+        return np.zeros(5)
+    rows = [_forecast_features(task["window"], task["question"]) for task in tasks]
+    features = np.array([row[2] for row in rows])
+    targets = np.array([(task["answer"] - row[0]) / row[1] for task, row in zip(tasks, rows, strict=True)])
+    weights = np.zeros(features.shape[1])
+    for _ in range(ROUNDS):  # least absolute errors by reweighted least squares
+        trust = 1 / np.maximum(np.abs(targets - features @ weights), 0.1)
+        gram = (features.T * trust) @ features + RIDGE * np.eye(len(weights))
+        weights = np.linalg.solve(gram, features.T @ (trust * targets))
+    return weights
+
+
+def _logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, value))))
