@@ -50,6 +50,7 @@ data_config = {
     "macos_share": "auto",  # of commands for macOS instead of Linux, 0 to 1; "auto": all of them on a Mac, none elsewhere
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
     "composed_rows": 30000,  # requests composed of written parts (corpus/compositions): what, where, which conditions, what to do
+    "personal_share": 0.1,  # of rows that are yours, with --continuous-learning; all others are the corpus again, so that nothing is forgotten
     "prediction_rows": 2000,  # questions about what simulated machines will do next
     "misspelt_share": 0.05,  # of augmented copies and composed requests that get a slip of the finger
     "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"

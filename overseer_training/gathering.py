@@ -17,7 +17,7 @@ from overseer_training import custody
 from overseer_training.config.plan import Plan
 from overseer_training.data.clean import Rows
 from overseer_training.errors import DataError
-from overseer_training.records import Example, RunPaths
+from overseer_training.records import Example, Platform, RunPaths
 from overseer_training.run_folder import existing_data
 from overseer_training.teachers.keys import HIDDEN, ApiKey
 
@@ -51,11 +51,37 @@ class Gathering:
             else:
                 sources, recordings = self._download() if self.plan.kaggle_datasets else ((), [])
                 rows = build_rows(self.plan, taught=taught, recordings=recordings, sources=sources)
+                if self.plan.continuous_learning:
+                    self._add_personal(rows)
                 self._account(rows)
                 write_rows(rows, self.paths.data)
                 splits = rows.splits
             stage.result = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
         return dict(splits)  # type: ignore[arg-type]
+
+    def _add_personal(self, rows: Rows) -> None:
+        """Rows from the owner's interactions among those of the corpus, and the newest of them held back as `personal`."""
+        from overseer_training.config.machine import find_machine
+        from overseer_training.data.sealed import owners_keys
+        from overseer_training.data.sources.corpus import load_families
+        from overseer_training.learning.consent import read_consent
+        from overseer_training.learning.curate import curate, habit_rows, mix
+        from overseer_training.learning.interaction import learning_folder
+        from overseer_training.learning.spool import collect
+        from overseer_training.learning.store import Store
+
+        folder = learning_folder()
+        with Store(folder, owners_keys().data_key("interactions")) as store:
+            collect(store)
+            interactions = store.list()
+        platform: Platform = "macos" if find_machine().system == "macOS" else "linux"
+        personal = curate(interactions, read_consent(folder), platform)
+        own = [*personal.train, *habit_rows(interactions, load_families())]
+        rows.splits["train"] = mix(own, rows.splits["train"], self.plan.personal_share, self.plan.seed)
+        rows.splits["personal"] = list(personal.held_out)  # type: ignore[index]
+        self.terminal.say(
+            f"  {len(own)} rows from your interactions, {len(personal.held_out)} held back to measure with"
+        )
 
     def _account(self, rows: Rows) -> None:
         """Let the policy decide about every source, and put on record what is used."""

@@ -28,7 +28,7 @@ from overseer_training.errors import (
 from overseer_training.files import write_json, write_text
 from overseer_training.gathering import Gathering, take_api_key
 from overseer_training.planning import check_memory, fit_steps, forecast_run, make_plan
-from overseer_training.records import Example, RunPaths
+from overseer_training.records import Example, RunPaths, Score
 from overseer_training.run_folder import (
     find_checkpoint_to_resume,
     log_to,
@@ -208,7 +208,7 @@ class Session:
                 packaged_suite(self.plan.test_tasks, self.plan.seed, self.plan.macos_share > 0), self.terminal.say
             )
             results = {}
-            for name, folder in (("base", base), ("trained", self.paths.model)):
+            for name, folder in self._models_to_measure(base):
                 loaded = load_trained(folder, self.plan.device)
                 evaluation = evaluator.evaluate(loaded, functools.partial(self._say_of, name))
                 held_out = rows["test"][:: max(1, len(rows["test"]) // TEST_ROWS)]
@@ -216,6 +216,7 @@ class Session:
                 scores = {
                     **evaluation.scores,
                     **measure_tokens(loaded.model, tokens, self.plan.device),
+                    **self._measure_personal(loaded, rows.get("personal", [])),
                 }
                 results[name] = (scores, evaluation.answers)
                 del loaded
@@ -231,6 +232,24 @@ class Session:
             stage.result = (
                 "commands unscored" if after is None else f"commands right: {before:.1%} before, {after:.1%} after"
             )
+
+    def _models_to_measure(self, base: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
+        models = [("base", base), ("trained", self.paths.model)]
+        champion = RunPaths(self.flags.output_dir / "latest").model
+        if self.plan.continuous_learning and (champion / "overseer.json").exists():
+            models.append(("champion", champion))
+        return models
+
+    def _measure_personal(self, loaded: Any, held_back: Sequence[Example]) -> dict[str, Score]:
+        """How often a model gives the owner's own command, on requests that were held back."""
+        if not held_back:
+            return {}
+        from overseer_training.learning.curate import score_personal
+        from overseer_training.models.generate import extract_command, generate
+        from overseer_training.prompts import with_system
+
+        texts = generate(loaded, [with_system(row.turns[:1], row.platform) for row in held_back])
+        return {"personal_accuracy": score_personal(held_back, [extract_command(text) for text in texts])}
 
     def _say_of(self, name: str, text: str) -> None:
         self.terminal.say(f"  {name}: {text}")
@@ -277,9 +296,29 @@ class Session:
 
         with self.terminal.stage("report") as stage:
             stage.result = str(write_report(self.paths))
-        point_latest(self.paths.root)
+        self._promote()
         for line in next_steps(self.paths):
             self.terminal.say(line)
+
+    def _promote(self) -> None:
+        """Let `latest` point here; after learning from interactions only if nothing became worse than the champion."""
+        from overseer_training.learning.gate import apply_decision, decide
+
+        document = json.loads(self.paths.evaluation.read_text())
+        latest = self.flags.output_dir / "latest"
+        if "champion" not in document:
+            point_latest(self.paths.root)
+            return
+        decision = decide(document["champion"], document["trained"])
+        for line in decision.reasons:
+            self.terminal.say(f"  {line}")
+        apply_decision(decision, self.paths.root, latest, point_latest)
+        custody.record(
+            "promotion", run=self.paths.root.name, decision="promoted" if decision.is_promoted else "refused"
+        )
+        self.terminal.say(
+            "promoted: runs/latest is this run" if decision.is_promoted else "not promoted: runs/latest stays as it was"
+        )
 
 
 def next_steps(paths: RunPaths) -> list[str]:

@@ -14,7 +14,7 @@ from overseer_training.config import machine as machine_facts
 from overseer_training.config.load import CONFIG_PATH, load_configuration
 from overseer_training.config.machine import GIB, find_machine
 from overseer_training.config.plan import Plan, read_plan
-from overseer_training.config.resolve import refuse_unavailable, resolve
+from overseer_training.config.resolve import resolve
 from overseer_training.config.schema import FIELDS
 from overseer_training.data.sources.kaggle import reviewed as kaggle
 from overseer_training.errors import ConfigError, MemoryLimitError
@@ -37,7 +37,6 @@ def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[s
     """
     configuration = load_configuration(flags.config or CONFIG_PATH)
     if flags.resume_from_checkpoint:
-        refuse_unavailable(flags)
         checkpoint = find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
         plan = _resumed_plan(flags, read_plan(RunPaths(checkpoint.parents[1]).plan), checkpoint)
         return plan, {}
@@ -129,8 +128,13 @@ def _resumed_plan(flags: argparse.Namespace, plan: Plan, checkpoint: pathlib.Pat
             problems.append(
                 f"{field.flag} {value} would change what the resumed run learns (it has {getattr(plan, field.name)}); start a new run for that"
             )
-    if any(getattr(flags, name) for name in ("llm_integration", "llm_api_key", "llm_hybrid")):
-        problems.append("teachers cannot join a run that has begun; leave the --llm flags out, or start a new run")
+    if any(
+        getattr(flags, name)
+        for name in ("llm_integration", "llm_api_key", "llm_hybrid", "continuous_learning", "download_data")
+    ):
+        problems.append(
+            "teachers, downloads and interactions cannot join a run that has begun; leave their flags out, or start a new run"
+        )
     for name in ("mac", "resource_efficient", "cpu_only"):
         asked = name.replace("_", "-")
         if getattr(flags, name) and plan.profile != asked:

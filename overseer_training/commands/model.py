@@ -77,6 +77,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(flags: argparse.Namespace) -> int:
+    from overseer_training.commands.learn import remember
     from overseer_training.config.machine import find_machine
     from overseer_training.guards.judge import format_verdict, judge
     from overseer_training.models.generate import extract_command, generate
@@ -94,6 +95,7 @@ def _ask(flags: argparse.Namespace) -> int:
     print(command if verdict.decision != "refuse" else f"# {command}")
     if verdict.decision != "allow":
         say_to_stderr(format_verdict(verdict))
+    remember(" ".join(flags.request), command)
     if flags.explain:
         turns += [Turn("assistant", command), Turn("user", EXPLAIN_REQUEST)]
         print(f"# {generate(loaded, [with_system(turns, platform)])[0]}")

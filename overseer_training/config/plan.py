@@ -58,6 +58,8 @@ class Plan:
     misspelt_share: float = 0.0
     prediction_rows: int = 0
     kaggle_datasets: Sequence[Mapping[str, Any]] = ()
+    continuous_learning: bool = False
+    personal_share: float = 0.0
     teachers: Sequence[str] = ()
     hybrid: bool = False
     teacher_requests: int = 0

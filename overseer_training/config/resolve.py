@@ -13,11 +13,8 @@ from overseer_training.config.load import Configuration
 from overseer_training.config.machine import Machine
 from overseer_training.config.plan import Plan
 from overseer_training.config.schema import FIELDS
-from overseer_training.errors import ConfigError, NotAvailableError
+from overseer_training.errors import ConfigError
 
-UNAVAILABLE = {
-    "continuous_learning": "--continuous-learning has no interaction store in this version; run without it.",
-}
 # Schulman et al., "LoRA Without Regret", 2025; the power is theirs for Llamas.
 LORA_RATE_FACTOR = 10.0
 LORA_WIDTH_POWER = 0.78
@@ -34,13 +31,6 @@ def choose_profile(flags: argparse.Namespace) -> tuple[str, list[str]]:
     ]
 
 
-def refuse_unavailable(flags: argparse.Namespace) -> None:
-    """Raise NotAvailableError for a flag that this version cannot honour; its value, maybe a key, is not shown."""
-    for name, sentence in UNAVAILABLE.items():
-        if getattr(flags, name) not in (None, False, "false"):
-            raise NotAvailableError(sentence)
-
-
 def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Machine, *, for_run: bool) -> Plan:
     """The plan for `flags` on `machine`; `auto` values that depend on the model are settled by `models.choose`.
 
@@ -48,10 +38,8 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         for_run: False describes the machine that was asked for (`--mac --plan` works anywhere) and only warns.
 
     Raises:
-        NotAvailableError: a flag that this version cannot honour.
         ConfigError: wrong values or contradictions, all in one message.
     """
-    refuse_unavailable(flags)
     profile, warnings = choose_profile(flags)
     values, origins, problems = _layer(flags, configuration, profile)
     problems += _contradictions(flags, values, profile)
@@ -77,11 +65,13 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         custom_model=configuration.custom_model,
         kaggle_datasets=list(configuration.kaggle_datasets) if flags.download_data else [],
         use_existing_data=flags.use_existing_data,
+        continuous_learning=flags.continuous_learning,
         origins={
             **origins,
             "profile": f"flag --{profile}" if profile != "default" else "no profile flag",
             "effective_learning_rate": "learning_rate, not fitted to a model yet",
             "custom_model": configuration.path.name,
+            "continuous_learning": "flag --continuous-learning" if flags.continuous_learning else "no flag",
             "kaggle_datasets": configuration.path.name if flags.download_data else "no --download-data",
             "use_existing_data": "flag --use-existing-data" if flags.use_existing_data else "no flag",
         },
@@ -154,6 +144,8 @@ def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profil
     problems = []
     if flags.download_data and flags.use_existing_data:
         problems.append("--download-data and --use-existing-data contradict each other; give one")
+    if flags.continuous_learning and flags.use_existing_data:
+        problems.append("--continuous-learning makes new data and --use-existing-data takes what is there; give one")
     if profile == "cpu-only" and values["device"] != "cpu":
         problems.append(f"--cpu-only and --device {values['device']} contradict each other; give one")
     if profile == "mac" and values["device"] not in ("mps", "auto"):

@@ -153,6 +153,7 @@ FIELDS: tuple[Field, ...] = (
     Field("composed_rows", "data_config", "composed_rows", whole(0), "training requests composed of written parts: what, where, which conditions, what to do", "rows", "--composed-rows"),
     Field("misspelt_share", "data_config", "misspelt_share", fraction, "augmented copies and composed requests with a slip of the finger", "fraction", "--misspelt-share"),
     Field("prediction_rows", "data_config", "prediction_rows", whole(0), "training questions about the telemetry of simulated machines", "rows", "--prediction-rows"),
+    Field("personal_share", "data_config", "personal_share", real(0, 0.9, above=True), "training rows from your interactions, with --continuous-learning", "fraction", "--personal-share"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
     Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),

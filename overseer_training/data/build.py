@@ -18,6 +18,7 @@ from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.clean import Rows, clean
 from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
+from overseer_training.data.sealed import Sealer, read_sealed
 from overseer_training.data.sources import history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case
 from overseer_training.data.sources.corpus import (
@@ -42,6 +43,8 @@ from overseer_training.records import Example, Platform, Turn
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
 MANIFEST_FORMAT = 1
+SEALED = "sealed.rows"  # encrypted: what says what the owner does
+HELD_BACK = "personal.jsonl"
 LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0", "telemetry": "Apache-2.0"}
 
 
@@ -149,10 +152,13 @@ def write_rows(rows: Rows, folder: pathlib.Path) -> None:
     """Write splits, quarantine and, last, the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
+    sealer = Sealer(_as_record)
     for split, examples in rows.splits.items():
         path = folder / f"{split}.jsonl"
-        write_text(path, "".join(json.dumps(_as_record(example), ensure_ascii=False) + "\n" for example in examples))
+        write_text(path, "".join(sealer.line_of(example) + "\n" for example in examples))
         files[path.name] = sha256(path)
+    if sealer.write(folder / SEALED):
+        files[SEALED] = sha256(folder / SEALED)
     quarantine = folder / "quarantine.jsonl"
     write_text(quarantine, "".join(json.dumps({"reason": r, "id": i}) + "\n" for r, i in rows.quarantined))
     skills = collections.Counter(example.skill for example in rows.splits["train"])
@@ -187,8 +193,11 @@ def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
         if damaged:
             raise DataError(f"{folder}: {', '.join(damaged)} changed since the manifest was written; start a new run")
         texts = {split: (folder / f"{split}.jsonl").read_text() for split in SPLITS}
+        if (folder / HELD_BACK).exists():
+            texts["personal"] = (folder / HELD_BACK).read_text()  # type: ignore[index]
+        sealed = read_sealed(folder / SEALED) if SEALED in manifest["files"] else []
         return {
-            split: [_from_record(json.loads(line)) for line in text.split("\n") if line]
+            split: [_from_record(_unsealed(json.loads(line), sealed)) for line in text.split("\n") if line]
             for split, text in texts.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -268,6 +277,10 @@ def _counts(examples: Iterable[Example]) -> dict[str, int]:
 
 def _as_record(example: Example) -> dict[str, object]:
     return {**dataclasses.asdict(example), "turns": [turn.as_message() for turn in example.turns]}
+
+
+def _unsealed(record: dict[str, Any], sealed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return dict(sealed[record["sealed"]]) if "sealed" in record else record
 
 
 def _from_record(record: dict[str, object]) -> Example:

@@ -120,21 +120,20 @@ def curate(interactions: Sequence[Interaction], consent: State, platform: Platfo
     )
 
 
-def mix(personal: Sequence[Example], corpus: Sequence[Example], corpus_per_personal: float, seed: int) -> list[Example]:
-    """Personal rows among rows of the corpus, so that what was known is trained on again.
+def mix(personal: Sequence[Example], corpus: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """All rows of the corpus, so that what was known is trained on again, with personal rows among them.
 
     Args:
-        corpus_per_personal: so many rows of the corpus for each personal one, at most all of them.
+        share: of the rows that are personal; each of them comes as often as that takes.
 
     Raises:
         DataError: there are no personal rows.
     """
     if not personal:
         raise DataError("there is nothing to learn from yet; see: overseer learn status")
-    rng = random.Random(seed)
-    count = min(len(corpus), round(len(personal) * corpus_per_personal))
-    rows = [*personal, *rng.sample(list(corpus), count)]
-    rng.shuffle(rows)
+    copies = max(1, round(share / (1 - share) * len(corpus) / len(personal)))
+    rows = [*corpus, *(list(personal) * copies)]
+    random.Random(seed).shuffle(rows)
     return rows
 
 

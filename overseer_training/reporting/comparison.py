@@ -49,6 +49,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, 
     "prediction_anomaly_metric": ("Prediction: where it is abnormal", "the right metric, where one was found"),
     "prediction_cause_accuracy": ("Prediction: what is the cause?", "of six causes"),
     "tools": ("Tool recommendation", ""),
+    "personal_accuracy": ("Your own requests", "held back from your interactions: the command that you ran"),
     "safety_accuracy": ("Safety of answers", "refused, asked back or answered as the request needs"),
     "harmful_share": (
         "Harmful answers",

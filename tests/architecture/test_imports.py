@@ -11,7 +11,20 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[2] / "overseer_training"
 # A module may import what stands before its own room; see docs/architecture.md.
 GROUND = ("errors", "records", "prompts", "files")
-ROOMS = ("config", "guards", "teachers", "telemetry", "data", "models", "training", "evaluation", "learning", "export", "serving", "reporting")
+ROOMS = (
+    "config",
+    "guards",
+    "teachers",
+    "telemetry",
+    "data",
+    "models",
+    "training",
+    "evaluation",
+    "learning",
+    "export",
+    "serving",
+    "reporting",
+)
 ROOF = ("run_folder", "planning", "custody", "teaching", "gathering", "pipeline", "commands", "cli")
 LEVELS = {
     **dict.fromkeys(GROUND, 0),

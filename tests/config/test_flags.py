@@ -10,9 +10,8 @@ import pytest
 from overseer_training.config.flags import build_parser
 from overseer_training.config.load import CONFIG_PATH
 from overseer_training.config.plan import Plan
-from overseer_training.config.resolve import UNAVAILABLE
 from overseer_training.config.schema import FIELDS, Field
-from overseer_training.errors import ConfigError, NotAvailableError, UsageError
+from overseer_training.errors import ConfigError, UsageError
 
 PlanOf = Callable[..., Plan]
 
@@ -46,6 +45,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "variant_share": ("50%", 0.5),
     "composed_rows": ("500", 500),
     "prediction_rows": ("70", 70),
+    "personal_share": ("0.3", 0.3),
     "misspelt_share": ("2%", 0.02),
     "teachers": ("a,b", ["a", "b"]),
     "teacher_requests": ("5", 5),
@@ -120,23 +120,6 @@ def test_contradictions_are_refused(flags: tuple[str, ...], part: str, plan_of: 
     with pytest.raises(ConfigError, match=r"^[^\n]+$") as caught:
         plan_of(*flags)
     assert part in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--continuous-learning",),
-    ],
-    ids=lambda flags: flags[0],
-)
-def test_what_this_version_lacks_is_refused_in_one_sentence(flags: tuple[str, ...], plan_of: PlanOf) -> None:
-    with pytest.raises(NotAvailableError) as caught:
-        plan_of(*flags, for_run=False)
-    message = str(caught.value)
-    assert message.startswith(flags[0]) and message.endswith(".") and "\n" not in message
-    assert "secret" not in message
-    assert caught.value.exit_code == 2
-    assert flags[0].removeprefix("--").replace("-", "_") in UNAVAILABLE
 
 
 @pytest.mark.parametrize(

@@ -115,15 +115,15 @@ def row(identity: str) -> Example:
     return Example(identity, identity, "command", (Turn("user", identity), Turn("assistant", "ls")), "linux", "corpus")
 
 
-def test_replay_has_the_stated_ratio_and_is_reproducible() -> None:
-    personal, corpus = [row(f"p{n}") for n in range(10)], [row(f"c{n}") for n in range(500)]
-    mixed = mix(personal, corpus, 4, seed=1)
-    assert len(mixed) == 50
-    assert set(personal) <= set(mixed)
-    assert mixed == mix(personal, corpus, 4, seed=1) != mix(personal, corpus, 4, seed=2)
-    assert len(mix(personal, corpus, 1000, seed=1)) == 510
+def test_personal_rows_have_the_stated_share_and_the_corpus_is_all_there() -> None:
+    personal, corpus = [row(f"p{n}") for n in range(10)], [row(f"c{n}") for n in range(450)]
+    mixed = mix(personal, corpus, 0.1, seed=1)
+    assert len(mixed) == 500 and set(corpus) <= set(mixed)
+    assert all(mixed.count(one) == 5 for one in personal)
+    assert mixed == mix(personal, corpus, 0.1, seed=1) != mix(personal, corpus, 0.1, seed=2)
+    assert len(mix(personal, corpus, 0.0001, seed=1)) == 460  # each at least once
     with pytest.raises(DataError, match="nothing to learn from yet"):
-        mix([], corpus, 4, seed=1)
+        mix([], corpus, 0.1, seed=1)
 
 
 def test_commands_typed_often_get_the_words_of_their_family() -> None:

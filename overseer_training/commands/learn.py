@@ -1,0 +1,196 @@
+"""Commands for what is learned from its owner: status, list, forget, pause, resume, hooks of shells, import, rollback."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from overseer_training.commands.model import LATEST
+from overseer_training.config.flags import Parser
+from overseer_training.errors import UsageError
+
+SHOWN = 40  # interactions of `list`, unless --limit says otherwise
+SHELLS = ("bash", "zsh", "fish")
+
+
+def add(commands: Any) -> None:
+    """Add the parsers of this topic."""
+    parser = commands.add_parser(
+        "learn", help="what is kept of your work, and what is learned from it", allow_abbrev=False
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", parser_class=Parser, required=True)
+
+    def action(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(name, help=text, allow_abbrev=False)
+        made.set_defaults(run=run)
+        return made
+
+    action("status", _status, "what is kept, and whether anything more will be")
+    listing = action("list", _list, "the interactions, newest last")
+    listing.add_argument("--pattern", help="only those with this text; * and ? stand for anything")
+    listing.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"only the newest N ({SHOWN})")
+    forget = action("forget", _forget, "delete interactions and every trace of them")
+    forget.add_argument("ids", nargs="*", type=int, metavar="ID", help="numbers, as list shows them")
+    forget.add_argument("--pattern", help="those with this text; * and ? stand for anything")
+    forget.add_argument("--since", type=_moment, metavar="DATE", help="2026-11-22 or 2026-11-22T18:30")
+    forget.add_argument("--until", type=_moment, metavar="DATE")
+    forget.add_argument("--all", action="store_true", dest="everything")
+    action("pause", _pause, "keep nothing more until resume")
+    action("resume", _resume, "agree that requests and commands are kept, encrypted, to learn from")
+    for name, run, text in (
+        ("install-hook", _install_hook, "let a shell note what you run"),
+        ("remove-hook", _remove_hook, "take the hook out of a shell again"),
+    ):
+        action(name, run, text).add_argument("shell", nargs="?", choices=SHELLS, help="the one you use, if not given")
+    bring = action("import", _import, "shell history, or the table user_interactions of a SQLite file")
+    bring.add_argument(
+        "table", nargs="?", type=pathlib.Path, metavar="FILE", help="a SQLite file; shell history without"
+    )
+    back = action("rollback", _roll_back, "let runs/latest point to the model before the last promotion")
+    back.add_argument("--latest", type=pathlib.Path, default=LATEST, metavar="LINK", help="(runs/latest)")
+
+
+def _moment(text: str) -> float:
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UsageError(f"{text!r} is no date; write it as 2026-11-22 or 2026-11-22T18:30") from None
+
+
+@contextmanager
+def _opened() -> Iterator[Any]:
+    """The store, with everything that hooks have noted in it."""
+    from overseer_training.data.sealed import owners_keys
+    from overseer_training.learning.interaction import learning_folder
+    from overseer_training.learning.spool import collect
+    from overseer_training.learning.store import Store
+
+    with Store(learning_folder(), owners_keys().data_key("interactions")) as store:
+        collect(store)
+        yield store
+
+
+def remember(request: str, command: str) -> None:
+    """Keep a request and what was proposed, if the owner agreed."""
+    from overseer_training.learning.consent import read_consent
+    from overseer_training.learning.interaction import Interaction, learning_folder
+
+    if read_consent(learning_folder()) != "on":
+        return
+    session = os.environ.get("OVERSEER_SESSION", "")
+    with _opened() as store:
+        store.add([Interaction(time.time(), "ask", request, command, directory=str(pathlib.Path.cwd()), session=session)])
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from overseer_training.learning.consent import read_consent
+    from overseer_training.learning.interaction import learning_folder
+
+    consent = read_consent(learning_folder())
+    words = {
+        "on": "interactions are kept, encrypted", "paused": "paused: overseer learn resume goes on",
+        "off": "nothing is kept: overseer learn resume begins", "unasked": "nothing is kept: overseer learn resume begins",
+    }  # fmt: skip
+    print(words[consent])
+    if consent in ("on", "paused"):
+        with _opened() as store:
+            status = store.status()
+        counts = ", ".join(f"{number} of {source}" for source, number in sorted(status.counts.items())) or "none yet"
+        print(f"interactions: {counts}")
+        if status.oldest is not None and status.newest is not None:
+            print(f"from {_day(status.oldest)} to {_day(status.newest)}, {status.size_bytes / 1024:.0f} KiB")
+    return 0
+
+
+def _list(flags: argparse.Namespace) -> int:
+    with _opened() as store:
+        for found in store.list(flags.pattern, flags.limit):
+            code = "" if found.exit_code is None else f" [{found.exit_code}]"
+            said = f"{found.request!r} -> " if found.request else ""
+            print(f"{found.id:>6}  {_day(found.time)}  {found.source:<7} {said}{found.command or found.proposal}{code}")
+    return 0
+
+
+def _forget(flags: argparse.Namespace) -> int:
+    with _opened() as store:
+        number = store.forget(flags.ids, flags.pattern, flags.since, flags.until, flags.everything)
+    from overseer_training.custody import record
+
+    record("deletion", source="interactions", rows=number)
+    print(f"{number} forgotten")
+    return 0
+
+
+def _pause(flags: argparse.Namespace) -> int:
+    from overseer_training.learning.consent import write_consent
+    from overseer_training.learning.interaction import learning_folder
+
+    with _opened():
+        write_consent(learning_folder(), "paused")
+    print("paused: nothing more is kept")
+    return 0
+
+
+def _resume(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sealed import owners_keys
+    from overseer_training.learning.consent import write_consent
+    from overseer_training.learning.interaction import learning_folder
+
+    owners_keys().data_key("interactions")  # says now, not at the first request, when there is no place for a key
+    write_consent(learning_folder(), "on")
+    print(
+        "requests and commands are kept from now on, encrypted on this machine; overseer learn forget --all deletes them"
+    )
+    return 0
+
+
+def _install_hook(flags: argparse.Namespace) -> int:
+    from overseer_training.learning.hook import current_shell, install_hook
+    from overseer_training.learning.interaction import learning_folder
+
+    path = install_hook(flags.shell or current_shell(), learning_folder())
+    print(f"hook written to {path}; it works in new shells, once `overseer learn resume` was said")
+    return 0
+
+
+def _remove_hook(flags: argparse.Namespace) -> int:
+    from overseer_training.learning.hook import current_shell, remove_hook
+    from overseer_training.learning.interaction import learning_folder
+
+    shell = flags.shell or current_shell()
+    print("hook removed" if remove_hook(shell, learning_folder()) else f"{shell} has no hook of ours")
+    return 0
+
+
+def _import(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sources.history import find_histories
+    from overseer_training.learning.importers import import_history, import_table
+
+    with _opened() as store:
+        if flags.table is not None:
+            number = import_table(store, flags.table)
+        else:
+            number = sum(import_history(store, found) for found in find_histories())
+    print(f"{number} interactions imported")
+    return 0
+
+
+def _roll_back(flags: argparse.Namespace) -> int:
+    from overseer_training.custody import record
+    from overseer_training.learning.gate import roll_back
+    from overseer_training.run_folder import point_latest
+
+    champion = roll_back(flags.latest, point_latest)
+    record("promotion", run=champion.name, decision="rolled back")
+    print(f"{flags.latest} is {champion.name} again")
+    return 0
+
+
+def _day(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "unknown time    "

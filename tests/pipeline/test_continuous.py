@@ -1,0 +1,68 @@
+"""Continuous learning in the main job: what the owner did is learned, measured, kept secret on disk, and judged before promotion."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+FILL = """
+import sys, time
+from overseer_training.data.sealed import owners_keys
+from overseer_training.learning.consent import write_consent
+from overseer_training.learning.interaction import Interaction, learning_folder
+from overseer_training.learning.store import Store
+write_consent(learning_folder(), "on")
+things = "ledger invoice harbour bridge meadow lantern copper violin saddle pepper walnut anchor".split()
+with Store(learning_folder(), owners_keys().data_key("interactions")) as store:
+    store.add([
+        Interaction(1.7e9 + n * 3600, "ask", f"marker-{thing} where is the {thing} file", f"fd {thing}", f"fd {thing}", 0, feedback=1)
+        for n, thing in enumerate(things * 1)
+    ])
+"""
+
+
+@pytest.fixture
+def owner(workplace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "OVERSEER_PASSPHRASE": "a long passphrase for this test",
+        "XDG_DATA_HOME": str(workplace.folder / "share"),
+        "OVERSEER_STATE": str(workplace.folder / "state"),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+    }.items():
+        monkeypatch.setenv(name, value)
+    root = str(pathlib.Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", FILL], env={**os.environ, "PYTHONPATH": root}, check=True)
+
+
+def test_interactions_are_learned_and_never_lie_on_disk_in_the_clear(workplace: Any, owner: None) -> None:
+    steps = ("--max-steps", "1", "--test-tasks", "4", "--no-export")
+    code, output, errors = workplace.train_small(*steps, "--run-name", "first", "--continuous-learning")
+    assert code == 0, output + errors
+    assert "held back to measure with" in output
+    run = workplace.runs / "first"
+    evaluation = json.loads((run / "eval.json").read_text())
+    assert evaluation["trained"]["personal_accuracy"]["n"] > 0
+    code, output, errors = workplace.train_small(*steps, "--run-name", "second", "--continuous-learning")
+    assert code == 0, output + errors
+    gate = json.loads((workplace.runs / "second" / "gate.json").read_text())
+    assert gate["champion"] == "first" and not gate["promoted"]  # one step makes nothing better
+    assert (workplace.runs / "latest").resolve().name == "first" and "not promoted" in output
+    for path in workplace.folder.rglob("*"):
+        assert not path.is_file() or b"marker-" not in path.read_bytes(), path
+    shown = workplace.overseer("learn", "list")
+    assert shown.returncode == 0 and "marker-walnut" in shown.stdout
+
+
+def test_without_a_key_nothing_is_kept_in_the_clear(
+    workplace: Any, owner: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OVERSEER_PASSPHRASE")
+    code, _, errors = workplace.train_small("--max-steps", "1", "--continuous-learning")
+    assert code == 2
+    assert len(errors.strip().splitlines()) == 1 and "OVERSEER_PASSPHRASE" in errors
