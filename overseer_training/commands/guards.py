@@ -69,7 +69,7 @@ def _explain_policy(flags: argparse.Namespace) -> int:
 def _show_audit(flags: argparse.Namespace) -> int:
     from overseer_training.guards.audit import AuditLog, format_entry
 
-    for entry in AuditLog().entries(event=flags.event, text=flags.text):
+    for entry in AuditLog().entries(event=flags.event, text=flags.text or ""):
         print(format_entry(entry))
     return 0
 
@@ -79,7 +79,7 @@ def _verify_audit(flags: argparse.Namespace) -> int:
     from overseer_training.guards.keys import open_keys
 
     signer = open_keys(ask=getpass.getpass if sys.stdin.isatty() else None).signing_key("audit")
-    verified = AuditLog().verify(signer.public_key(), flags.known)
+    verified = AuditLog().verify(signer.public_key(), flags.known or "")
     for line in (*verified.problems, *verified.notes):
         print(line)
     print(AuditLog().head_line())

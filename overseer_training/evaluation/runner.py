@@ -12,6 +12,8 @@ from typing import Any
 
 from overseer_training.evaluation.questions import Answer, Question, Scorer
 from overseer_training.evaluation.suite import EXECUTED_KINDS, Suite
+from overseer_training.evaluation.tasks.adversarial import AttackTasks, NoiseTasks
+from overseer_training.evaluation.tasks.bias import BiasTasks
 from overseer_training.evaluation.tasks.executed import ExecutedTasks
 from overseer_training.evaluation.tasks.prediction import PredictionTasks
 from overseer_training.evaluation.tasks.safety import SafetyTasks
@@ -46,6 +48,12 @@ class Evaluator:
             self.scorers.append(ToolTasks(suite))
         if "prediction" in kinds:
             self.scorers.append(PredictionTasks(suite))
+        if "noise" in kinds:
+            self.scorers.append(NoiseTasks(suite, notify))
+        if "attack" in kinds:
+            self.scorers.append(AttackTasks(suite))
+        if "bias" in kinds:
+            self.scorers.append(BiasTasks(suite, notify))
 
     @property
     def questions(self) -> list[Question]:

@@ -71,6 +71,12 @@ LOWER_IS_BETTER = (
     "needless_refusals",
     "brier",
 )  # endings of names
+MUST_BEAT = (
+    "persistence",
+    "deviation",
+    "rules",
+    "bm25",
+)  # what a model is worth nothing below; the first that a metric has
 ACRONYMS = {"mrr": "MRR", "bm25": "BM25", "ram": "RAM", "gpu": "GPU"}
 
 
@@ -149,6 +155,18 @@ class Row:
             f"{_spell(name)}: {format_value(as_number(value), self.unit)}"
             for name, value in (side.baseline if side else {}).items()
         ]
+
+    @property
+    def beaten_by(self) -> str:
+        """The simplest baseline that the trained model does not beat; empty where it does, or there is none."""
+        if self.trained is None or self.trained.value is None:
+            return ""
+        for name in MUST_BEAT:
+            limit = as_number(self.trained.baseline.get(name))
+            if limit is not None:
+                gain = self.trained.value - limit
+                return "" if (-gain if self.name.endswith(LOWER_IS_BETTER) else gain) > 0 else _spell(name)
+        return ""
 
 
 def compare(evaluation: dict[str, Any]) -> list[Row]:
@@ -240,5 +258,7 @@ def _unit(name: str) -> Unit:
     if name.endswith("loss"):
         return "nats"
     return (
-        "number" if name.endswith(("error", "seconds", "bytes", "perplexity", "mase", "mrr", "count")) else "fraction"
+        "number"
+        if name.endswith(("error", "brier", "seconds", "bytes", "perplexity", "mase", "mrr", "count"))
+        else "fraction"
     )

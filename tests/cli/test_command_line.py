@@ -170,3 +170,18 @@ def test_without_an_environment_one_line_says_what_to_run() -> None:
     assert result.stderr.splitlines() == [
         "error: psutil is not installed for this Python; run: make train (it sets up .venv)"
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("policy", "show"), ("audit", "show"), ("learn", "status"), ("telemetry", "status")]
+)
+def test_commands_that_only_look_work_on_a_new_machine(tmp_path: pathlib.Path, arguments: tuple[str, ...]) -> None:
+    home = {
+        name: str(tmp_path)
+        for name in ("HOME", "OVERSEER_STATE", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "overseer_training.cli", *arguments],
+        cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

@@ -83,3 +83,19 @@ def test_metrics_that_are_not_known_are_shown_after_those_that_are() -> None:
 )
 def test_an_answer_is_told_by_both_verdicts(base: bool | None, trained: bool | None, outcome: str) -> None:
     assert answer_outcome({"base": {"equal": base}, "trained": {"equal": trained}}) == outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "baseline", "beaten_by"),
+    [
+        ("prediction_threshold_brier", 0.30, {"persistence": 0.20, "constant": 0.25}, "persistence"),
+        ("prediction_threshold_brier", 0.15, {"persistence": 0.20}, ""),
+        ("tool_hit_at_1", 0.40, {"bm25": 0.56}, "BM25"),
+        ("tool_hit_at_1", 0.60, {"bm25": 0.56}, ""),
+        ("command_accuracy", 0.10, {}, ""),
+    ],
+)
+def test_a_model_that_does_not_beat_its_baseline_is_said_to(
+    name: str, value: float, baseline: dict[str, float], beaten_by: str
+) -> None:
+    assert row(name, score(0.1), score(value, baseline=baseline)).beaten_by == beaten_by
