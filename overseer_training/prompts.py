@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Sequence
 
 from overseer_training.records import Platform, Turn
@@ -10,9 +12,18 @@ from overseer_training.records import Platform, Turn
 SYSTEM_PROMPTS: dict[Platform, str] = {"linux": "Linux shell.", "macos": "macOS shell."}
 EXPLAIN_REQUEST = "Explain this command."
 REPAIR_REQUEST = "The command failed:\n$ {command}\n{stderr}\nexit code {exit_code}\nGive the repaired command."
+# What tokenizers of the models here read as the end of a turn or of a text, and not as letters.
+CONTROL = re.compile(r"<(?=\|\w{1,40}\|>|/?s>|(?:start|end)_of_(?:turn|image)>|(?:bos|eos|pad|unk)>)")
 
 
 def with_system(turns: Sequence[Turn], platform: Platform = "linux", system: str | None = None) -> list[dict[str, str]]:
-    """Messages for the chat template: the system prompt of `platform` (or `system`), then `turns`."""
+    """Messages for the chat template: the system prompt of `platform` (or `system`), then `turns`.
+
+    Signs that end a turn are taken apart in what a user says, so that no request, file name or log line can play another role.
+    """
     opening = Turn("system", SYSTEM_PROMPTS[platform] if system is None else system)
-    return [turn.as_message() for turn in (opening, *turns)]
+    said = [
+        dataclasses.replace(turn, content=CONTROL.sub("< ", turn.content)) if turn.role == "user" else turn
+        for turn in turns
+    ]
+    return [turn.as_message() for turn in (opening, *said)]
