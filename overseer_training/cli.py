@@ -11,11 +11,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from overseer_training.commands import data, guards, learn, model, telemetry, tools
+from overseer_training.commands import data, guards, learn, model, serve, telemetry, tools
 from overseer_training.config.flags import Parser, build_parser
 from overseer_training.errors import OverseerError, UsageError
 
-TOPICS = (model, tools, telemetry, learn, data, guards)
+TOPICS = (model, serve, tools, telemetry, learn, data, guards)
 
 
 def train_main(arguments: Sequence[str]) -> int:

@@ -338,15 +338,23 @@ def next_steps(paths: RunPaths) -> list[str]:
 
 
 def export_again(
-    root: pathlib.Path, kinds: tuple[str, ...], parity_requests: int, notify: Callable[[str], None]
+    root: pathlib.Path,
+    kinds: tuple[str, ...],
+    parity_requests: int,
+    notify: Callable[[str], None],
+    ollama_name: str = "overseer",
 ) -> dict[str, Any]:
     """Export the model of the run at `root`; compares `parity_requests` answers with the un-exported model.
+
+    Args:
+        ollama_name: of the model in Ollama, for kind `ollama`.
 
     Raises:
         UsageError: there is no finished run at `root`.
     """
     from overseer_training.data.build import read_rows
     from overseer_training.export.export_run import export_run
+    from overseer_training.export.ollama_server import OllamaServer
     from overseer_training.prompts import with_system
 
     paths = RunPaths(root)
@@ -358,7 +366,10 @@ def export_again(
         chosen = rows[:: max(1, len(rows) // parity_requests)][:parity_requests]
         requests = [with_system(example.turns[:1], example.platform) for example in chosen]
     notify(f"  writing {', '.join(kinds)} to {paths.export}")
-    return export_run(paths, kinds, parity_requests=requests)
+    ollama = OllamaServer(ollama_name) if "ollama" in kinds else None
+    manifest = export_run(paths, kinds, parity_requests=requests, ollama=ollama, notify=notify)
+    custody.record("export", run=root.resolve().name, reason=", ".join(kinds)[: custody.SHORT])
+    return manifest
 
 
 def _describe_machine(plan: Plan) -> dict[str, Any]:

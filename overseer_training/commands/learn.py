@@ -85,7 +85,9 @@ def remember(request: str, command: str) -> None:
         return
     session = os.environ.get("OVERSEER_SESSION", "")
     with _opened() as store:
-        store.add([Interaction(time.time(), "ask", request, command, directory=str(pathlib.Path.cwd()), session=session)])
+        store.add(
+            [Interaction(time.time(), "ask", request, command, directory=str(pathlib.Path.cwd()), session=session)]
+        )
 
 
 def _status(flags: argparse.Namespace) -> int:

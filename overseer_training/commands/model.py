@@ -11,7 +11,10 @@ from typing import Any
 from overseer_training.errors import OverseerError, UsageError
 
 LATEST = pathlib.Path("runs/latest")
-KINDS_OF_EXPORT = ("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "safetensors")
+KINDS_OF_EXPORT = (
+    *("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "gguf-q4_k_m"),
+    *("safetensors", "safetensors-f16", "adapter", "ollama"),
+)  # a test compares them with what the room can do
 
 
 def add(commands: Any) -> None:
@@ -60,6 +63,7 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--parity", type=int, default=50, metavar="N", help="compare N answers with the un-exported model (50)"
     )
+    export.add_argument("--name", default="overseer", help="of the model in Ollama, with --to ollama (overseer)")
     export.set_defaults(run=_export)
 
     report = commands.add_parser("report", help="write report.html of a run again", allow_abbrev=False)
@@ -155,7 +159,7 @@ def format_score(name: str, score: dict[str, object]) -> str:
 def _export(flags: argparse.Namespace) -> int:
     from overseer_training import pipeline
 
-    pipeline.export_again(flags.run_folder, tuple(flags.to or ("gguf-f16",)), flags.parity, print)
+    pipeline.export_again(flags.run_folder, tuple(flags.to or ("gguf-f16",)), flags.parity, print, flags.name)
     return 0
 
 

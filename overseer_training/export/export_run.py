@@ -6,27 +6,32 @@ manifest.json: where it is present, everything it lists is complete.
 
 from __future__ import annotations
 
-import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from overseer_training.errors import ConfigError, NotAvailableError, OverseerError
-from overseer_training.export.gguf_file import GgufKind, write_gguf
+from overseer_training.export.accuracy import measure_accuracy, read_verdicts
+from overseer_training.export.adapter import require_adapter, write_adapter
+from overseer_training.export.gguf_file import write_gguf
+from overseer_training.export.manifest import MANIFEST_NAME, describe_file, keep_valid_entries, read_optional
 from overseer_training.export.model_card import write_model_card
-from overseer_training.export.model_folder import ModelFolder, read_model_folder
-from overseer_training.export.ollama_file import modelfile_text
-from overseer_training.export.parity import Parity, measure_parity
-from overseer_training.export.quantize import find_program, quantize
+from overseer_training.export.model_folder import ADAPTER_WEIGHTS_NAME, ModelFolder, read_model_folder
+from overseer_training.export.ollama_file import OllamaSettings, ollama_settings
+from overseer_training.export.parity import TrainedAnswers
+from overseer_training.export.quantize import GgufKind, require_quantizer
 from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import RunPaths
 
+if TYPE_CHECKING:
+    from overseer_training.evaluation.runner import Evaluator
+    from overseer_training.export.ollama_server import OllamaServer
+
 GGUF_KINDS = ("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "gguf-q4_k_m")
-SAFETENSORS_KINDS = ("safetensors-bf16", "safetensors-f16")
-KINDS = (*GGUF_KINDS, *SAFETENSORS_KINDS)
-MANIFEST_NAME = "manifest.json"
+SAFETENSORS_KINDS = {"safetensors": "bf16", "safetensors-f16": "f16"}
+KINDS = ("adapter", *SAFETENSORS_KINDS, *GGUF_KINDS, "ollama")
 GGUF_NAME = "model.gguf"
-FORMATS = {".gguf": "gguf", ".safetensors": "safetensors", ".md": "markdown", ".json": "json", ".jinja": "jinja"}
+Notify = Callable[[str], None]
 
 
 def export_run(
@@ -34,44 +39,68 @@ def export_run(
     kinds: Sequence[str] = ("gguf-f16",),
     target: pathlib.Path | None = None,
     parity_requests: Sequence[list[dict[str, str]]] = (),
+    *,
+    evaluator: Evaluator | None = None,
+    ollama: OllamaServer | None = None,
+    notify: Notify = lambda message: None,
 ) -> dict[str, Any]:
     """Export the trained model of a run, and return the manifest that was written.
 
     Args:
-        kinds: from `KINDS`. The first GGUF kind is model.gguf, further ones are model-<kind>.gguf; safetensors go
-            into the folder safetensors/.
-        target: where to write; runs/<id>/export by default.
-        parity_requests: conversations on which model.gguf in llama.cpp is compared with the trained weights; with none,
+        kinds: from `KINDS`. The first GGUF kind is model.gguf, further ones are model-<kind>.gguf; safetensors and
+            adapter go into folders of these names; ollama sends model.gguf, in f16 where no GGUF kind is named.
+        target: where to write; runs/<id>/export by default. What an earlier export of the same weights left there
+            stays in the manifest.
+        parity_requests: conversations on which each GGUF in llama.cpp is compared with the trained weights; with none,
             parity is not measured.
+        evaluator: asks and judges each GGUF; without one, accuracy is not measured.
+        ollama: where kind ollama makes the model, and by which name; this machine's server by default.
 
     Raises:
         ConfigError: kinds that do not exist or cannot be together.
-        NotAvailableError: a kind needs a program that this machine lacks.
+        NotAvailableError: a kind that this run or machine cannot give. Where no Ollama server answers, or no template
+            fits it, all files are complete before.
         ModelError: the model is damaged, or of an architecture or tokenizer that cannot be written.
     """
-    _check_kinds(kinds, has_requests=bool(parity_requests))
+    _check_kinds(kinds, is_measured=bool(parity_requests) or evaluator is not None)
     model = read_model_folder(paths.model)
+    if "adapter" in kinds:
+        require_adapter(model)
+    if "ollama" in kinds and ollama is None:
+        from overseer_training.export.ollama_server import OllamaServer
+
+        ollama = OllamaServer()
+    if "ollama" in kinds and not set(kinds) & set(GGUF_KINDS):
+        kinds = ("gguf-f16", *kinds)
     folder = paths.export if target is None else target
     try:
+        weights_sha256 = _hash_weights(model)
+        entries = keep_valid_entries(folder, weights_sha256)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        written = _write_weights(paths.model, folder, kinds)
-        notes = _write_modelfile(model, folder, written)
-        gguf_path = folder / GGUF_NAME
-        parity = measure_parity(gguf_path, paths.model, parity_requests) if parity_requests else None
-        names = sorted(path.relative_to(folder).as_posix() for path in written)
+        written = _write_weights(model, folder, kinds)
+        settings, notes = _write_modelfile(model, folder, written)
+        entries |= {path.relative_to(folder).as_posix(): describe_file(path, folder) for path in written}
+        _measure(paths, folder, written, entries, parity_requests, evaluator, notify)
         card = folder / "README.md"
-        write_model_card(
-            card, model.description, _read_optional(paths.plan), _read_optional(paths.evaluation), parity, names
-        )
-        manifest = _manifest(folder, [*written, card], parity, notes)
+        plan, evaluation = read_optional(paths.plan), read_optional(paths.evaluation)
+        write_model_card(card, model.description, plan, evaluation, [entries[name] for name in sorted(entries)])
+        entries[card.name] = describe_file(card, folder)
+        manifest = {
+            "files": [entries[name] for name in sorted(entries)],
+            "weights_sha256": weights_sha256,
+            "parity": entries.get(GGUF_NAME, {}).get("parity"),
+            "notes": notes,
+        }
         write_json(folder / MANIFEST_NAME, manifest)
     except OSError as error:
         raise OverseerError(f"The export to {folder} stopped: {error}. Free space or choose another target.") from error
+    if "ollama" in kinds and ollama is not None:
+        _make_in_ollama(ollama, folder, settings, notes, notify)
     return manifest
 
 
-def _check_kinds(kinds: Sequence[str], *, has_requests: bool) -> None:
+def _check_kinds(kinds: Sequence[str], *, is_measured: bool) -> None:
     problems = [f"no export kind {kind}; there are {', '.join(KINDS)}" for kind in kinds if kind not in KINDS]
     if not kinds:
         problems.append("no export kind was named")
@@ -79,47 +108,47 @@ def _check_kinds(kinds: Sequence[str], *, has_requests: bool) -> None:
         problems.append("an export kind is named twice")
     if len(set(kinds) & set(SAFETENSORS_KINDS)) > 1:
         problems.append("safetensors can be exported in one precision at a time")
-    if has_requests and not set(kinds) & set(GGUF_KINDS):
-        problems.append("parity is measured on a GGUF file, and no GGUF kind was named")
+    if is_measured and not set(kinds) & {*GGUF_KINDS, "ollama"}:
+        problems.append("parity and accuracy are measured on a GGUF file, and no GGUF kind was named")
     if problems:
         raise ConfigError(problems)
     if "gguf-q4_k_m" in kinds:
-        find_program()
+        require_quantizer()
 
 
-def _write_weights(model: pathlib.Path, folder: pathlib.Path, kinds: Sequence[str]) -> list[pathlib.Path]:
+def _hash_weights(model: ModelFolder) -> list[str]:
+    """SHA-256 of the files that training wrote: the adapter, or full weights."""
+    return [
+        sha256(file) for file in ([model.path / ADAPTER_WEIGHTS_NAME] if model.is_adapter else model.weight_files())
+    ]
+
+
+def _write_weights(model: ModelFolder, folder: pathlib.Path, kinds: Sequence[str]) -> list[pathlib.Path]:
     written: list[pathlib.Path] = []
     for kind in kinds:
-        family, _, precision = kind.partition("-")
-        if family == "gguf":
+        if kind in GGUF_KINDS:
+            precision = kind.removeprefix("gguf-")
             path = folder / (f"model-{precision}.gguf" if folder / GGUF_NAME in written else GGUF_NAME)
-            _write_gguf_kind(model, path, precision)
+            write_gguf(model.path, path, cast(GgufKind, precision))
             written.append(path)
-        else:
+        elif kind == "adapter":
+            write_adapter(model, folder / "adapter")
+            written += sorted((folder / "adapter").iterdir())
+        elif kind in SAFETENSORS_KINDS:
             from overseer_training.export.merge import SafetensorsKind, write_safetensors
 
             path = folder / "safetensors"
-            write_safetensors(model, path, cast(SafetensorsKind, precision))
+            write_safetensors(model.path, path, cast(SafetensorsKind, SAFETENSORS_KINDS[kind]))
             written += sorted(file for file in path.rglob("*") if file.is_file())
     return written
 
 
-def _write_gguf_kind(model: pathlib.Path, path: pathlib.Path, precision: str) -> None:
-    if precision != "q4_k_m":
-        write_gguf(model, path, cast(GgufKind, precision))
-        return
-    source = path.with_name(".source-f16.gguf")
-    try:
-        write_gguf(model, source, "f16")
-        quantize(source, path, "q4_k_m")
-    finally:
-        source.unlink(missing_ok=True)
-
-
-def _write_modelfile(model: ModelFolder, folder: pathlib.Path, written: list[pathlib.Path]) -> list[str]:
-    """Add a Modelfile to the export where model.gguf is part of it; what could not be written is returned as a note."""
+def _write_modelfile(
+    model: ModelFolder, folder: pathlib.Path, written: list[pathlib.Path]
+) -> tuple[OllamaSettings | None, list[str]]:
+    """Add a Modelfile to the export where model.gguf is part of it; gives the settings in it, or notes why there are none."""
     if folder / GGUF_NAME not in written:
-        return []
+        return None, []
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
@@ -129,34 +158,47 @@ def _write_modelfile(model: ModelFolder, folder: pathlib.Path, written: list[pat
     path = folder / "Modelfile"
     path.unlink(missing_ok=True)
     try:
-        write_text(path, modelfile_text(tokenizer, GGUF_NAME, prompt, model.stop_tokens))
+        settings = ollama_settings(tokenizer, prompt, model.stop_tokens)
     except NotAvailableError as error:
-        return [str(error)]
+        return None, [str(error)]
+    write_text(path, settings.modelfile(GGUF_NAME))
     written.append(path)
-    return []
+    return settings, []
 
 
-def _read_optional(path: pathlib.Path) -> dict[str, Any] | None:
-    """A JSON object of the run, None where the run has none."""
-    if not path.is_file():
-        return None
+def _measure(
+    paths: RunPaths,
+    folder: pathlib.Path,
+    written: Sequence[pathlib.Path],
+    entries: dict[str, dict[str, Any]],
+    parity_requests: Sequence[list[dict[str, str]]],
+    evaluator: Evaluator | None,
+    notify: Notify,
+) -> None:
+    """Add what llama.cpp makes of each new GGUF to its entry."""
+    files = [path for path in written if path.suffix == ".gguf"]
+    if parity_requests and files:
+        trained = TrainedAnswers(paths.model, parity_requests)
+        for path in files:
+            parity = trained.compare(path)
+            entries[path.name]["parity"] = parity.as_dict()
+            notify(f"{path.name}: {parity.equal} of {parity.n} answers as the trained weights give them")
+        del trained
+    if evaluator is None:
+        return
+    verdicts = read_verdicts(paths.answers)
+    for path in files:
+        accuracy = measure_accuracy(path, evaluator, verdicts)
+        entries[path.name]["accuracy"] = accuracy.as_dict()
+        notify(f"{path.name}: {accuracy.as_text()}")
+
+
+def _make_in_ollama(
+    ollama: OllamaServer, folder: pathlib.Path, settings: OllamaSettings | None, notes: Sequence[str], notify: Notify
+) -> None:
+    if settings is None:
+        raise NotAvailableError(f"{folder / GGUF_NAME} is written, but not sent to Ollama: {' '.join(notes)}")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise OverseerError(f"{path} cannot be read ({error}). Run the step that writes it again.") from error
-
-
-def _manifest(
-    folder: pathlib.Path, files: Sequence[pathlib.Path], parity: Parity | None, notes: Sequence[str]
-) -> dict[str, Any]:
-    entries = [
-        {
-            "path": path.relative_to(folder).as_posix(),
-            "bytes": path.stat().st_size,
-            "sha256": sha256(path),
-            "format": FORMATS.get(path.suffix, "modelfile" if path.name == "Modelfile" else "other"),
-        }
-        for path in sorted(files)
-    ]
-    measured = (parity or Parity(0, 0, 0, [])).as_dict()
-    return {"files": entries, "parity": measured, "notes": list(notes)}
+        ollama.create(folder / GGUF_NAME, settings, notify)
+    except NotAvailableError as error:
+        raise NotAvailableError(f"{error}, then type: ollama create {ollama.name} -f {folder / 'Modelfile'}") from error

@@ -1,6 +1,6 @@
 """The README.md of an exported folder: what it is, how it was trained, what was measured, how to use it, its limits.
 
-Takes what the run wrote (overseer.json, plan.json, eval.json) and the measured parity; gives Markdown with nothing in
+Takes what the run wrote (overseer.json, plan.json, eval.json) and the entries of the manifest; gives Markdown with nothing in
 it that was not recorded: a missing figure is called not measured. Not covered: figures of other models.
 """
 
@@ -10,8 +10,8 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from overseer_training.export.parity import Parity
 from overseer_training.files import write_text
+from overseer_training.models.catalog import find_entry
 
 # Licences of bases, by a part of the name: the identifier on the Hugging Face hub and what people call it.
 LICENCES = {
@@ -48,8 +48,7 @@ def write_model_card(
     description: Mapping[str, Any],
     plan: Mapping[str, Any] | None,
     evaluation: Mapping[str, Any] | None,
-    parity: Parity | None,
-    file_names: Sequence[str],
+    files: Sequence[Mapping[str, Any]],
     licence: str | None = None,
 ) -> None:
     """Write the model card to `target`.
@@ -58,11 +57,11 @@ def write_model_card(
         description: overseer.json of the trained model.
         plan: plan.json of the run, None where it is missing.
         evaluation: eval.json of the run, None where nothing was measured.
-        parity: of model.gguf against the trained weights, None where it was not measured.
-        file_names: names in the exported folder, relative to it.
+        files: entries of the manifest, with parity and accuracy where they were measured.
         licence: of the base; looked up by its name when None.
     """
     base = str(description.get("base_model", "unknown"))
+    file_names = [str(entry["path"]) for entry in files if entry["path"] != target.name]
     known = next(
         (names for part, names in LICENCES.items() if part in base.lower()), ("other", "see the base model's own page")
     )
@@ -79,7 +78,7 @@ def write_model_card(
         _training_table(description, plan),
         "## What was measured\n",
         _figures_table(evaluation),
-        _parity_text(parity),
+        _exported_figures(files),
         "## How to use it\n",
         _usage(description, file_names),
         "## Limits\n",
@@ -135,12 +134,27 @@ def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "unknown"
 
 
-def _parity_text(parity: Parity | None) -> str:
-    if parity is None or not parity.n:
+def _exported_figures(files: Sequence[Mapping[str, Any]]) -> str:
+    """What llama.cpp makes of each GGUF file."""
+    rows = []
+    for entry in files:
+        parity, accuracy = entry.get("parity") or {}, entry.get("accuracy") or {}
+        if not parity.get("n") and not accuracy:
+            continue
+        same = f"{parity['equal']} of {parity['n']}" if parity.get("n") else "not measured"
+        prompts = f"{parity['prompt_tokens_equal']} of {parity['n']}" if parity.get("n") else "not measured"
+        score = accuracy.get("scores", {}).get("command_accuracy") or {}
+        right = f"{score['value']:.3f} (n = {score['n']})" if score.get("value") is not None else "not measured"
+        compared = accuracy.get("compared")
+        changed = f"{accuracy['lost']} lost, {accuracy['gained']} gained of {compared}" if compared else "not measured"
+        size = f"{entry['bytes'] / 1e6:.0f} MB"
+        rows.append(f"| `{entry['path']}` | {size} | {prompts} | {same} | {right} | {changed} |\n")
+    if not rows:
         return "Whether llama.cpp answers as the trained weights do was not measured for this export.\n"
     return (
-        f"`model.gguf` in llama.cpp against the trained weights in fp32, greedy: the same answer for {parity.equal} of "
-        f"{parity.n} requests, the same prompt tokens for {parity.prompt_tokens_equal} of {parity.n}.\n"
+        "Exported files in llama.cpp against the trained weights, greedy:\n\n"
+        "| File | Size | Same prompt tokens | Same answer | Commands right | Beside the trained model |\n"
+        "|---|---|---|---|---|---|\n" + "".join(rows)
     )
 
 
@@ -158,6 +172,8 @@ def _usage(description: Mapping[str, Any], file_names: Sequence[str]) -> str:
         )
     if any(name.startswith("safetensors/") for name in file_names):
         parts.append(_transformers_example(next(iter(prompts.values()), "")))
+    if any(name.startswith("adapter/") for name in file_names):
+        parts.append(_adapter_example(str(description.get("base_model", "unknown"))))
     return "\n".join(parts)
 
 
@@ -176,5 +192,18 @@ messages = [
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**prompt, max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
+```
+"""
+
+
+def _adapter_example(base: str) -> str:
+    entry = find_entry(base)
+    return f"""The adapter (it was measured on the weights of the base that it was trained on; others can differ):
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({(entry.hub_id if entry else base)!r}), "adapter")
 ```
 """

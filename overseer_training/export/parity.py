@@ -1,30 +1,19 @@
 """Does llama.cpp say the same as the model that was trained?
 
 Takes a GGUF file, the model folder it came from, and requests; gives how many have the same prompt tokens and the same
-greedy answer as the merged fp32 weights in transformers. The server is xllamacpp's, in this process, on a port of
-127.0.0.1, with the settings that a user of llama.cpp gets, greedy. Not covered: sampling, and
-prompts longer than the context.
+greedy answer as the merged fp32 weights in transformers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
-import json
 import pathlib
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from overseer_training.errors import ModelError
+from overseer_training.export.llama_server import THREADS, llama_server
 
 MAX_NEW_TOKENS = 64
-CONTEXT_TOKENS = 2048  # chosen: beyond any request and answer of this project, small enough for any machine
-THREADS = 2
-REQUEST_TIMEOUT_SECONDS = 600  # chosen: a busy 2-core machine made 3 tokens a second
-QUIET = -1  # verbosity: nothing from llama.cpp on stderr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,84 +54,65 @@ class Parity:
         return {**dataclasses.asdict(self), "value": self.value}
 
 
-class LlamaServer:
-    """A running llama.cpp server; use it through `llama_server`, which also ends it."""
+class TrainedAnswers:
+    """Greedy answers of the trained weights to some requests: computed once, compared with any number of files."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        # A proxy from the environment must not see requests to this machine.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    def __init__(
+        self, folder: pathlib.Path, requests: Sequence[Sequence[dict[str, str]]], max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> None:
+        """Load `folder`, merged in fp32, and answer.
 
-    def post(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
-        """The JSON answer to a request.
+        Args:
+            requests: one list of messages each, the system message included.
 
         Raises:
-            ModelError: the server refused the request.
+            ModelError: the model cannot be loaded or merged.
         """
-        body = json.dumps(value).encode()
-        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
-        try:
-            with self._opener.open(request, timeout=REQUEST_TIMEOUT_SECONDS) as response:
-                return dict(json.load(response))
-        except urllib.error.HTTPError as error:
-            message = error.read().decode(errors="replace")
-            raise ModelError(f"llama.cpp refused {path}: {message}") from error
+        from transformers import AutoTokenizer
 
-    def prompt_tokens(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids after the file's own chat template, as /v1/chat/completions would use them."""
-        prompt = self.post("/apply-template", {"messages": list(messages)})["prompt"]
-        tokens = self.post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})["tokens"]
-        return [int(token) for token in tokens]
+        from overseer_training.export.merge import merge_adapter
+        from overseer_training.export.model_folder import read_model_folder
 
-    def greedy_answer(self, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Token ids of the most likely answer, with the token that ended it where it ended."""
-        settings = {"temperature": 0, "samplers": ["temperature"], "cache_prompt": False, "return_tokens": True}
-        answer = self.post("/completion", {"prompt": list(prompt), "n_predict": max_new_tokens, **settings})
-        return [int(token) for token in answer["tokens"]]
+        self._model = merge_adapter(folder)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        stop_tokens = read_model_folder(folder).stop_tokens
+        stop_ids = {self._tokenizer.convert_tokens_to_ids(token) for token in stop_tokens}
+        self._stop_ids = stop_ids | {self._tokenizer.eos_token_id} - {None}
+        self._max_new_tokens = max_new_tokens
+        self._requests = requests
+        self._prompts: list[list[int]] = [
+            self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)["input_ids"]
+            for messages in requests
+        ]
+        self._answers = [
+            _until_stop(_greedy_answer(self._model, prompt, sorted(self._stop_ids), max_new_tokens), self._stop_ids)
+            for prompt in self._prompts
+        ]
 
+    def compare(self, gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: bool = False) -> Parity:
+        """How many answers of llama.cpp on `gguf_path` are the same.
 
-@contextlib.contextmanager
-def llama_server(gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: bool = False) -> Iterator[LlamaServer]:
-    """Load a GGUF into a llama.cpp server for the block; the server is gone afterwards.
+        Args:
+            threads, is_exact: as in `llama_server`.
 
-    Args:
-        threads: for computing; 1 on a busy machine, where threads that wait for each other lose far more than half.
-        is_exact: compute attention in fp32, which users do not get. Measured on SmolLM2-135M, largest error of the 50
-            likeliest tokens against fp64: 1e-4 nats for an f32 file this way; with llama.cpp's defaults (flash
-            attention and an fp16 cache on a CPU) 1e-2 for f16 and 9e-2 for bf16. So a difference that stays when this
-            is on is a defect of the file, and one that goes is rounding.
-
-    Raises:
-        ModelError: llama.cpp cannot load the file.
-    """
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(gguf_path)
-    params.n_ctx = CONTEXT_TOKENS
-    params.n_parallel = 1
-    params.n_gpu_layers = 0
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
-    params.warmup = False
-    params.fit_params = False
-    params.cache_ram_mib = 0
-    params.ui = False
-    params.verbosity = QUIET
-    if is_exact:
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    try:
-        server = xllamacpp.Server(params)
-    except RuntimeError as error:
-        raise ModelError(f"llama.cpp cannot load {gguf_path}: {error}") from error
-    try:
-        yield LlamaServer(server.listening_address)
-    finally:
-        # The server has no close(): its destructor stops the threads and frees the port.
-        del server
-        gc.collect()
+        Raises:
+            ModelError: llama.cpp cannot load the file.
+        """
+        differences: list[Difference] = []
+        prompt_tokens_equal = 0
+        with llama_server(gguf_path, threads=threads, is_exact=is_exact) as server:
+            for index, messages in enumerate(self._requests):
+                prompt, expected = self._prompts[index], self._answers[index]
+                actual_prompt = server.prompt_tokens(messages)
+                if prompt != actual_prompt:
+                    differences.append(_difference(index, "prompt", self._tokenizer, prompt, actual_prompt, None))
+                    continue
+                prompt_tokens_equal += 1
+                actual = _until_stop(server.greedy_answer(prompt, self._max_new_tokens), self._stop_ids)
+                if expected != actual:
+                    margin = _margin_nats(self._model, prompt, expected, actual)
+                    differences.append(_difference(index, "answer", self._tokenizer, expected, actual, margin))
+        return Parity(len(self._requests), len(self._requests) - len(differences), prompt_tokens_equal, differences)
 
 
 def measure_parity(
@@ -154,40 +124,8 @@ def measure_parity(
     threads: int = THREADS,
     is_exact: bool = False,
 ) -> Parity:
-    """Compare llama.cpp on `gguf_path` with transformers on `folder`, request by request.
-
-    Args:
-        requests: one list of messages each, the system message included.
-        threads, is_exact: as in `llama_server`.
-
-    Raises:
-        ModelError: either side cannot load the model.
-    """
-    from transformers import AutoTokenizer
-
-    from overseer_training.export.merge import merge_adapter
-    from overseer_training.export.model_folder import read_model_folder
-
-    stop_tokens = read_model_folder(folder).stop_tokens
-    model = merge_adapter(folder)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    stop_ids = {tokenizer.convert_tokens_to_ids(token) for token in stop_tokens} | {tokenizer.eos_token_id} - {None}
-    differences: list[Difference] = []
-    prompt_tokens_equal = 0
-    with llama_server(gguf_path, threads=threads, is_exact=is_exact) as server:
-        for index, messages in enumerate(requests):
-            expected_prompt = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)["input_ids"]
-            actual_prompt = server.prompt_tokens(messages)
-            if expected_prompt != actual_prompt:
-                differences.append(_difference(index, "prompt", tokenizer, expected_prompt, actual_prompt, None))
-                continue
-            prompt_tokens_equal += 1
-            expected = _greedy_answer(model, expected_prompt, sorted(stop_ids), max_new_tokens)
-            actual = _until_stop(server.greedy_answer(expected_prompt, max_new_tokens), stop_ids)
-            if (expected := _until_stop(expected, stop_ids)) != actual:
-                margin = _margin_nats(model, expected_prompt, expected, actual)
-                differences.append(_difference(index, "answer", tokenizer, expected, actual, margin))
-    return Parity(len(requests), len(requests) - len(differences), prompt_tokens_equal, differences)
+    """Compare llama.cpp on one file with transformers on `folder`; arguments and errors as in `TrainedAnswers`."""
+    return TrainedAnswers(folder, requests, max_new_tokens).compare(gguf_path, threads=threads, is_exact=is_exact)
 
 
 def _greedy_answer(model: Any, prompt: list[int], stop_ids: list[int], max_new_tokens: int) -> list[int]:

@@ -1,125 +1,95 @@
-"""Smaller GGUF files from a finished one.
+"""How each tensor of a GGUF file is stored: llama.cpp's choice of types, and its own code where `gguf` has none.
 
-Takes a GGUF in f32, f16 or bf16; gives one in q8_0 (with the `gguf` package) or q4_k_m (with a `llama-quantize`
-program, where there is one). llama-quantize is not a dependency: the wheel with it (ik-llama-cpp-python 0.1.5: 25 MB,
-94 MB unpacked, of a fork of llama.cpp) is not light enough for one optional kind. Not covered: importance matrices.
+Takes fp32 values; gives packed rows. The `gguf` package packs f16, bf16 and q8_0, and unpacks everything. What q4_k_m
+needs beside that is packed by ggml_quantize_chunk, a function of ggml's public C header that the xllamacpp wheel
+exports (2026.10.11549: manylinux x86_64 and macOS arm64). Nothing is installed for it; the wheel with a llama-quantize
+program (ik-llama-cpp-python 0.1.5, 25 MB) is of a fork whose values differ. Not covered: importance matrices.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
-import shutil
-import subprocess
-from typing import Any, Literal, get_args
+import ctypes
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, Literal
 
-from overseer_training.errors import ModelError, NotAvailableError, UsageError
-from overseer_training.files import staged_file
+from overseer_training.errors import ModelError, NotAvailableError
 
-QuantizedKind = Literal["q8_0", "q4_k_m"]
-PROGRAM = "llama-quantize"
-FILE_TYPE_Q8_0 = 7  # llama_ftype in llama.h
-TIMEOUT_SECONDS = 3600  # chosen: 135M parameters take seconds, 8B on a slow machine minutes
+GgufKind = Literal["f16", "bf16", "f32", "q8_0", "q4_k_m"]
+# Row widths that the blocks of a type do not divide get another one; llama.cpp's tensor_type_fallback.
+FALLBACKS = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
+PACKED_BY_GGUF = ("F32", "F16", "BF16", "Q8_0")
+_MORE_BITS = re.compile(r"blk\.(\d+)\.(attn_v|ffn_down)\.weight")
 
 
-def quantize(source: pathlib.Path, target: pathlib.Path, kind: QuantizedKind) -> None:
-    """Write `source` as `kind` to `target`, which is complete or absent.
+def storage_type(name: str, shape: tuple[int, ...], kind: GgufKind, layer_count: int, *, is_tied: bool) -> Any:
+    """The gguf.GGMLQuantizationType of one tensor, as llama-quantize would choose it.
 
-    Raises:
-        NotAvailableError: q4_k_m without a llama-quantize on this machine.
-        ModelError: `source` is missing or already quantized, or llama-quantize failed.
+    Args:
+        name: in GGUF.
+        is_tied: the embedding is the output head too, and is stored as one.
+
+    Source: llama_tensor_get_type_impl and tensor_type_fallback in llama.cpp's src/llama-quant.cpp.
     """
-    if kind not in get_args(QuantizedKind):
-        raise UsageError(f"No quantization {kind}; there are {', '.join(get_args(QuantizedKind))}.")
-    if not source.is_file():
-        raise ModelError(f"{source} is missing. Write it with `overseer export` first.")
-    with staged_file(target) as staging:
-        if kind == "q8_0":
-            _write_q8_0(source, staging)
-        else:
-            _run_program(find_program(), source, staging, kind)
+    import gguf
+
+    if len(shape) == 1:
+        return gguf.GGMLQuantizationType.F32
+    wanted = kind.upper()
+    if kind == "q4_k_m":
+        is_head = name == ("token_embd.weight" if is_tied else "output.weight")
+        wanted = "Q6_K" if is_head or _gets_more_bits(name, layer_count) else "Q4_K"
+    for candidate in (wanted, FALLBACKS.get(wanted, "F16")):
+        found = gguf.GGMLQuantizationType[candidate]
+        if shape[-1] % gguf.GGML_QUANT_SIZES[found][0] == 0:
+            return found
+    return gguf.GGMLQuantizationType.F16
 
 
-def find_program() -> pathlib.Path:
-    """llama-quantize from the PATH, or from ik-llama-cpp-python where that is installed.
-
-    Raises:
-        NotAvailableError: neither is there.
-    """
-    if found := shutil.which(PROGRAM):
-        return pathlib.Path(found)
-    # find_spec does not import the package, which would load its libraries.
-    package = importlib.util.find_spec("ik_llama_cpp")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        program = pathlib.Path(folder) / "bin" / PROGRAM
-        if program.is_file():
-            return program
-    raise NotAvailableError(
-        f"q4_k_m needs {PROGRAM}, which is not on the PATH. Use q8_0, put llama.cpp's {PROGRAM} on the PATH, "
-        "or `pip install ik-llama-cpp-python`."
-    )
+def _gets_more_bits(name: str, layer_count: int) -> bool:
+    """The first and last eighth of the layers, and every third between: llama.cpp's use_more_bits."""
+    match = _MORE_BITS.fullmatch(name)
+    if match is None:
+        return False
+    layer, eighth = int(match.group(1)), layer_count // 8
+    return layer < eighth or layer >= 7 * layer_count // 8 or (layer - eighth) % 3 == 2
 
 
-def _run_program(program: pathlib.Path, source: pathlib.Path, target: pathlib.Path, kind: str) -> None:
-    try:
-        done = subprocess.run(
-            [program, source, target, kind.upper()],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelError(f"{program} could not quantize {source}: {error}") from error
-    if done.returncode != 0 or not target.is_file():
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise ModelError(f"{program} ended with {done.returncode} on {source}: {lines[-1]}")
-
-
-def _write_q8_0(source: pathlib.Path, target: pathlib.Path) -> None:
+def pack(values: Any, storage: Any) -> Any:
+    """`values` (a contiguous fp32 numpy array of rows) in the layout of the gguf.GGMLQuantizationType `storage`."""
     import gguf
     import numpy as np
 
+    if storage.name in PACKED_BY_GGUF:
+        return gguf.quantize(values, storage)
+    packed = np.empty(gguf.quant_shape_to_byte_shape(values.shape, storage), np.uint8)
+    width = values.shape[-1]
+    rows = values.size // width
+    written = _ggml_quantize_chunk()(int(storage), values.ctypes.data, packed.ctypes.data, 0, rows, width, None)
+    if written != packed.nbytes:
+        raise ModelError(f"llama.cpp packed {written} bytes where {packed.nbytes} were due. Export gguf-q8_0.")
+    return packed
+
+
+def require_quantizer() -> None:
+    """Raises NotAvailableError where q4_k_m cannot be written."""
+    _ggml_quantize_chunk()
+
+
+@functools.cache
+def _ggml_quantize_chunk() -> Callable[..., int]:
     try:
-        reader = gguf.GGUFReader(source)
-    except ValueError as error:
-        raise ModelError(f"{source} is not a readable GGUF file ({error}). Export it again.") from error
-    types = gguf.GGMLQuantizationType
-    plain = {types.F32, types.F16, types.BF16}
-    if any(tensor.tensor_type not in plain for tensor in reader.tensors):
-        raise ModelError(f"{source} is quantized already; quantizing twice loses more. Start from f16.")
-    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    try:
-        _copy_metadata(reader, writer)
-        planned = []
-        block_size, block_bytes = gguf.GGML_QUANT_SIZES[types.Q8_0]
-        for tensor in reader.tensors:
-            shape = tuple(int(size) for size in reversed(tensor.shape))
-            is_matrix = len(shape) > 1 and shape[-1] % block_size == 0
-            qtype = types.Q8_0 if is_matrix else tensor.tensor_type
-            size = tensor.n_elements // block_size * block_bytes if is_matrix else tensor.n_bytes
-            writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), int(size), qtype)
-            planned.append((tensor, shape, is_matrix))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor, shape, is_matrix in planned:
-            if is_matrix:
-                values = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
-                writer.write_tensor_data(gguf.quantize(values, types.Q8_0))
-            else:
-                writer.write_tensor_data(np.ascontiguousarray(tensor.data))
-    finally:
-        writer.close()
+        from xllamacpp import xllamacpp as extension
 
-
-def _copy_metadata(reader: Any, writer: Any) -> None:
-    import gguf
-
-    for key, field in reader.fields.items():
-        # The writer sets the architecture itself; GGUF.* describe the file, not the model.
-        if key.startswith("GGUF.") or key == "general.architecture":
-            continue
-        inner = field.types[1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-        value = FILE_TYPE_Q8_0 if key == "general.file_type" else field.contents()
-        writer.add_key_value(key, value, field.types[0], sub_type=inner)
+        function = ctypes.CDLL(extension.__file__).ggml_quantize_chunk
+    except (ImportError, OSError, AttributeError) as error:
+        raise NotAvailableError(
+            "gguf-q4_k_m needs the quantizer in xllamacpp, which is not installed or lacks it here. "
+            "Export gguf-q8_0, or gguf-f16 and run llama.cpp's llama-quantize on it."
+        ) from error
+    # size_t (enum ggml_type, const float *, void *, int64_t start, int64_t rows, int64_t width, const float * imatrix)
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [ctypes.c_int, pointer, pointer, count, count, count, pointer]
+    function.restype = ctypes.c_size_t
+    return function

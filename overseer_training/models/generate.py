@@ -1,13 +1,16 @@
-"""Greedy answers to many conversations at once: sorted by length, padded on the left, with a key-value cache."""
+"""Greedy answers to many conversations at once: sorted by length, padded on the left, with a key-value cache.
+
+torch is imported by what generates, so that what answers with llama.cpp gets `extract_command` without it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from overseer_training.models.load import LoadedModel
+if TYPE_CHECKING:
+    from overseer_training.models.load import LoadedModel
 
 MAX_NEW_TOKENS = 96  # chosen; a row of the corpus has 49 tokens in the mean, prompt included
 BATCH_SIZE = 32
@@ -23,7 +26,6 @@ def render_prompt(loaded: LoadedModel, messages: list[dict[str, str]]) -> list[i
     return list(encoded["input_ids"])  # type: ignore[index, call-overload]
 
 
-@torch.inference_mode()
 def generate(
     loaded: LoadedModel,
     conversations: Sequence[list[dict[str, str]]],
@@ -53,23 +55,26 @@ def generate(
 
 
 def _generate_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
+    import torch
+
     longest = max(len(prompt) for prompt in prompts)
     pad = loaded.tokenizer.pad_token_id
     device = loaded.model.device
     ids_bt = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask_bt = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    output_bt = loaded.model.generate(  # type: ignore[operator]
-        input_ids=ids_bt,
-        attention_mask=mask_bt,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        eos_token_id=list(loaded.stop_ids),
-        pad_token_id=pad,
-    )
+    with torch.inference_mode():
+        output_bt = loaded.model.generate(  # type: ignore[operator]
+            input_ids=ids_bt,
+            attention_mask=mask_bt,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=list(loaded.stop_ids),
+            pad_token_id=pad,
+        )
     return [
         loaded.tokenizer.decode(row[longest:], skip_special_tokens=True).strip()  # type: ignore[union-attr]
         for row in output_bt

@@ -185,3 +185,10 @@ def test_commands_that_only_look_work_on_a_new_machine(tmp_path: pathlib.Path, a
         cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+
+
+def test_every_kind_of_export_can_be_asked_for() -> None:
+    from overseer_training.commands.model import KINDS_OF_EXPORT
+    from overseer_training.export.export_run import KINDS
+
+    assert set(KINDS_OF_EXPORT) == set(KINDS)
