@@ -361,7 +361,8 @@ def export_again(
     if not (paths.model / "overseer.json").exists():
         raise UsageError(f"{root} holds no trained model; train one with: make train")
     requests = []
-    if parity_requests:
+    has_gguf = any(kind == "ollama" or kind.startswith("gguf") for kind in kinds)
+    if parity_requests and has_gguf:
         rows = read_rows(paths.data)["test"]
         chosen = rows[:: max(1, len(rows) // parity_requests)][:parity_requests]
         requests = [with_system(example.turns[:1], example.platform) for example in chosen]

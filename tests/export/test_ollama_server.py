@@ -71,7 +71,8 @@ def test_without_a_server_the_files_are_complete_and_the_command_is_told(paths: 
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("create", "unsupported architecture"), ("cut", "broke off after 'creating"), ("template", "another template")]
+    ("fault", "words"),
+    [("create", "unsupported architecture"), ("cut", "broke off after 'creating"), ("template", "another template")],
 )
 def test_what_the_server_gets_wrong_is_an_error(server: OllamaLike, paths: RunPaths, fault: str, words: str) -> None:
     server.faults.add(fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -105,7 +106,9 @@ class Gated:
 
     def answer(self, messages: Sequence[Message], settings: Settings) -> Answer:
         self.entered.release()
+        deadline = time.monotonic() + 30
         while not self._gate.acquire(timeout=0.01):
+            assert time.monotonic() < deadline, "the gate stayed closed"
             if settings.should_stop():
                 self.cancelled.release()
                 return Answer("", 0, 0, "cancelled")

@@ -87,7 +87,7 @@ def test_what_goes_is_counted_once_with_its_reason(run: Callable[..., Taught], s
     assert dict(taught.set_aside) == {
         "taught/p/1": "repeated",
         "taught/p/2": "exit code 1",
-        "taught/p/3": "holds a secret (login)",
+        "taught/p/3": "holds a secret (password option)",
         "taught/p/4": "is empty, too long or not one line",
         "taught/p/5": "repeated",
     }
