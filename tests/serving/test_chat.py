@@ -244,6 +244,7 @@ def test_a_terminal_has_a_prompt_and_its_keys_end_what_they_should(tmp_path: pat
     terminal.until("sleep 30\n> ")
     terminal.send("/run\n")
     terminal.until("\nbegun\n")
+    time.sleep(0.3)  # a shell that has not yet started `sleep` lets the signal pass
     terminal.send("\x03")  # while a command runs: that command
     terminal.until("exit code 130; /repair asks for another command\n> ")
     terminal.send("\x04")  # Ctrl-D leaves
