@@ -83,26 +83,25 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def _ask(flags: argparse.Namespace) -> int:
     from overseer_training.commands.learn import remember
     from overseer_training.config.machine import find_machine
-    from overseer_training.guards.judge import format_verdict, judge
-    from overseer_training.models.generate import extract_command, generate
-    from overseer_training.models.load import load_trained
+    from overseer_training.guards.judge import format_verdict
     from overseer_training.prompts import EXPLAIN_REQUEST, with_system
     from overseer_training.records import Platform, Turn
+    from overseer_training.serving.backends import Settings, load_backend
+    from overseer_training.serving.reply import judge_answer
 
     platform: Platform = flags.platform or ("macos" if find_machine().system == "macOS" else "linux")
     turns = [Turn("user", " ".join(flags.request))]
-    loaded = load_trained(flags.model)
-    command = extract_command(generate(loaded, [with_system(turns, platform)])[0])
-    if not command:
+    backend = load_backend(flags.model)
+    reply = judge_answer(backend.answer(with_system(turns, platform), Settings()))
+    if not reply.command:
         raise OverseerError("the model gave no command; say it in other words")
-    verdict = judge(command)
-    print(command if verdict.decision != "refuse" else f"# {command}")
-    if verdict.decision != "allow":
-        say_to_stderr(format_verdict(verdict))
-    remember(" ".join(flags.request), command)
+    print(reply.command if reply.verdict.decision != "refuse" else f"# {reply.command}")
+    if reply.verdict.decision != "allow":
+        say_to_stderr(format_verdict(reply.verdict))
+    remember(" ".join(flags.request), reply.command)
     if flags.explain:
-        turns += [Turn("assistant", command), Turn("user", EXPLAIN_REQUEST)]
-        print(f"# {generate(loaded, [with_system(turns, platform)])[0]}")
+        turns += [Turn("assistant", reply.command), Turn("user", EXPLAIN_REQUEST)]
+        print(f"# {backend.answer(with_system(turns, platform), Settings()).text}")
     return 0
 
 
