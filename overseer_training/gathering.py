@@ -40,6 +40,7 @@ class Gathering:
     def gather(self) -> dict[str, list[Example]]:
         """The rows of the run by split: made, or read where they were made before."""
         from overseer_training.data.build import build_rows, read_rows, write_rows
+        from overseer_training.learning.curate import mix
 
         taught = self._teach() if self.plan.teachers and not self.paths.data_manifest.exists() else []
         with self.terminal.stage("data") as stage:
@@ -47,29 +48,36 @@ class Gathering:
                 splits = read_rows(self.paths.data)
             elif self.plan.use_existing_data:
                 splits = read_rows(existing_data(self.runs))
-                write_rows(Rows(splits, []), self.paths.data)
+                rows = Rows(splits, [])
+                self._account(rows)
+                write_rows(rows, self.paths.data)
             else:
+                custody.admit(self.plan.sources)
+                own = self._personal_rows() if self.plan.continuous_learning else None
                 sources, recordings = self._download() if self.plan.kaggle_datasets else ((), [])
                 rows = build_rows(self.plan, taught=taught, recordings=recordings, sources=sources)
-                if self.plan.continuous_learning:
-                    self._add_personal(rows)
+                if own is not None:
+                    train, held_back = own
+                    rows.splits["train"] = mix(train, rows.splits["train"], self.plan.personal_share, self.plan.seed)
+                    rows.splits["personal"] = held_back  # type: ignore[index]
                 self._account(rows)
                 write_rows(rows, self.paths.data)
                 splits = rows.splits
             stage.result = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
         return dict(splits)  # type: ignore[arg-type]
 
-    def _add_personal(self, rows: Rows) -> None:
-        """Rows from the owner's interactions among those of the corpus, and the newest of them held back as `personal`."""
+    def _personal_rows(self) -> tuple[list[Example], list[Example]]:
+        """(to learn from, the newest, held back) of the owner's interactions."""
         from overseer_training.config.machine import find_machine
         from overseer_training.data.sealed import owners_keys
         from overseer_training.data.sources.corpus import load_families
         from overseer_training.learning.consent import read_consent
-        from overseer_training.learning.curate import curate, habit_rows, mix
+        from overseer_training.learning.curate import curate, habit_rows
         from overseer_training.learning.interaction import learning_folder
         from overseer_training.learning.spool import collect
         from overseer_training.learning.store import Store
 
+        custody.admit(["interactions"])
         folder = learning_folder()
         with Store(folder, owners_keys().data_key("interactions")) as store:
             collect(store)
@@ -77,11 +85,10 @@ class Gathering:
         platform: Platform = "macos" if find_machine().system == "macOS" else "linux"
         personal = curate(interactions, read_consent(folder), platform)
         own = [*personal.train, *habit_rows(interactions, load_families())]
-        rows.splits["train"] = mix(own, rows.splits["train"], self.plan.personal_share, self.plan.seed)
-        rows.splits["personal"] = list(personal.held_out)  # type: ignore[index]
         self.terminal.say(
             f"  {len(own)} rows from your interactions, {len(personal.held_out)} held back to measure with"
         )
+        return own, list(personal.held_out)
 
     def _account(self, rows: Rows) -> None:
         """Let the policy decide about every source, and put on record what is used."""
@@ -115,11 +122,14 @@ class Gathering:
         with self.terminal.stage("teachers") as stage:
             self.terminal.say(f"  asking {', '.join(self.plan.teachers)}")
             student = self._student() if self.plan.hybrid else None
+            to = {
+                "source": "corpus",
+                "teacher": ", ".join(self.plan.teachers)[: custody.SHORT],
+                "run": self.paths.root.name,
+            }
+            custody.record("teacher-traffic", action="begins", **to)  # also where it ends in an error
             rows, taught = teach_rows(self.plan, self.paths.taught, self.api_key, student, functools.partial(self._say_of, "teachers"))  # fmt: skip
-            custody.record(
-                "teacher-traffic", source="corpus", teacher=", ".join(self.plan.teachers)[:custody.SHORT],
-                requests=taught.counts()["asked"], run=self.paths.root.name,
-            )  # fmt: skip
+            custody.record("teacher-traffic", requests=taught.counts()["asked"], **to)
             if taught.stopped:
                 self.terminal.say(f"  stopped early: {taught.stopped}")
             stage.result = describe(taught)

@@ -27,7 +27,7 @@ from overseer_training.teachers import write
 from overseer_training.teachers.agreement import teach_by_agreement
 from overseer_training.teachers.ask import Budget
 from overseer_training.teachers.find import open_teacher
-from overseer_training.teachers.keys import ApiKey
+from overseer_training.teachers.keys import ApiKey, find_key
 from overseer_training.teachers.protocol import Teacher, TeacherError
 from overseer_training.teachers.taught import Taught, teach
 from overseer_training.teachers.write import Assignment, Proposal
@@ -79,7 +79,8 @@ def _open(plan: Plan, key: ApiKey | None, notify: Notify) -> list[Teacher]:
     failure: TeacherError | None = None
     for name in plan.teachers:
         try:
-            teacher = open_teacher(name, key=key, allow=may_send_corpus)
+            own_key = find_key(None) if key is None and name.startswith("gemini") else key
+            teacher = open_teacher(name, key=own_key, allow=may_send_corpus)
             teacher.list_models()  # says in one line when nobody is there, before anything is spent
             opened.append(teacher)
         except TeacherError as error:

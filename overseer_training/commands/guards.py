@@ -11,6 +11,8 @@ from typing import Any
 from overseer_training.config.flags import Parser
 from overseer_training.errors import UsageError
 
+ACTIONS = ("read", "train", "evaluate", "export", "send-to-endpoint", "delete")
+
 
 def add(commands: Any) -> None:
     """Add the parsers of both topics."""
@@ -23,7 +25,7 @@ def add(commands: Any) -> None:
     explain = actions.add_parser(
         "explain", help="whether something is allowed, and which rule says so", allow_abbrev=False
     )
-    explain.add_argument("action", help="read, train, evaluate, export, send-to-endpoint or delete")
+    explain.add_argument("action", choices=ACTIONS)
     explain.add_argument("source", help="corpus, tldr, manual, history, interactions, telemetry, kaggle or files")
     explain.add_argument("--endpoint", metavar="URL", help="where the data would go")
     explain.set_defaults(run=_explain_policy)

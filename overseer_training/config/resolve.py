@@ -144,6 +144,10 @@ def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profil
     problems = []
     if flags.download_data and flags.use_existing_data:
         problems.append("--download-data and --use-existing-data contradict each other; give one")
+    if flags.use_existing_data and (
+        flags.llm_integration or flags.llm_api_key or flags.teachers or flags.llm_hybrid == "true"
+    ):
+        problems.append("the --llm flags make new data and --use-existing-data takes what is there; give one")
     if flags.continuous_learning and flags.use_existing_data:
         problems.append("--continuous-learning makes new data and --use-existing-data takes what is there; give one")
     if profile == "cpu-only" and values["device"] != "cpu":

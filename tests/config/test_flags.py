@@ -112,6 +112,8 @@ def test_all_problems_come_in_one_message(plan_of: PlanOf) -> None:
         (("--model-type", "custom", "--method", "lora"), "would freeze them"),
         (("--model-type", "custom", "--base-model", "x"), "custom_model['checkpoint']"),
         (("--resume-from-checkpoint", "x", "--run-name", "y"), "give one"),
+        (("--use-existing-data", "--llm-integration"), "--use-existing-data takes what is there"),
+        (("--use-existing-data", "--continuous-learning"), "--use-existing-data takes what is there"),
         (("--device", "cuda"), "--device cuda needs an NVIDIA GPU"),
         (("--device", "mps"), "--device mps needs Apple Silicon"),
     ],

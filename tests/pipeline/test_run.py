@@ -144,3 +144,5 @@ def test_existing_data_is_used_again(run: pathlib.Path, workplace: Any) -> None:
     assert code == 0, output + errors
     for name in ("train.jsonl", "test.jsonl"):
         assert (workplace.folder / "runs/again/data" / name).read_bytes() == (run / "data" / name).read_bytes()
+    entries = [json.loads(line) for line in (workplace.folder / "state" / "audit.jsonl").read_text().splitlines()]
+    assert any(entry["event"] == "data-access" and entry.get("run") == "again" for entry in entries)
