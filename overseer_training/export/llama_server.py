@@ -16,18 +16,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from overseer_training.errors import ModelError
+from overseer_training.llama_cpp import start_server
 
 CONTEXT_TOKENS = 2048  # chosen: beyond any request and answer of this project, small enough for any machine
 THREADS = 2
 REQUEST_TIMEOUT_SECONDS = 600  # chosen: a busy 2-core machine made 3 tokens a second
-QUIET = -1  # verbosity: nothing from llama.cpp on stderr
 
 
 class LlamaServer:
     """A running llama.cpp server; use it through `llama_server`, which also ends it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str) -> None:
         self.address = address
+        self.key = key
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         # A proxy from the environment must not see requests to this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -38,7 +40,7 @@ class LlamaServer:
             ModelError: the server refused the request.
         """
         body = json.dumps(value).encode()
-        request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.address + path, body, self._headers)
         try:
             with self._opener.open(request, timeout=REQUEST_TIMEOUT_SECONDS) as response:
                 return dict(json.load(response))
@@ -79,30 +81,9 @@ def llama_server(gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: b
     Raises:
         ModelError: llama.cpp cannot load the file.
     """
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(gguf_path)
-    params.n_ctx = CONTEXT_TOKENS
-    params.n_parallel = 1
-    params.n_gpu_layers = 0
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
-    params.warmup = False
-    params.fit_params = False
-    params.cache_ram_mib = 0
-    params.ui = False
-    params.verbosity = QUIET
-    if is_exact:
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    server, key = start_server(gguf_path, context_tokens=CONTEXT_TOKENS, threads=threads, is_exact=is_exact)
     try:
-        server = xllamacpp.Server(params)
-    except RuntimeError as error:
-        raise ModelError(f"llama.cpp cannot load {gguf_path}: {error}") from error
-    try:
-        yield LlamaServer(server.listening_address)
+        yield LlamaServer(server.listening_address, key)
     finally:
         # The server has no close(): its destructor stops the threads and frees the port.
         del server

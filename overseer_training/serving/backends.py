@@ -10,13 +10,13 @@ import dataclasses
 import json
 import logging
 import pathlib
-import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from overseer_training.config.machine import find_machine
 from overseer_training.errors import DataError, ModelError
 from overseer_training.guards.gguf_file import check_gguf
+from overseer_training.llama_cpp import start_server
 from overseer_training.models.generate import MAX_NEW_TOKENS, render_prompt
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ CONTEXT_TOKENS = (
     4096  # prompt and answer; chosen: beyond any conversation with so small a model, small enough for any machine
 )
 LEAST_PARITY = 0.9  # chosen: f16 and bf16 files are above it, and a q8_0 file that answers otherwise is below
-QUIET = -1  # verbosity: nothing from llama.cpp on stderr
 GGUF_NAME = "model.gguf"
 logger = logging.getLogger(__name__)
 
@@ -141,32 +140,15 @@ class GgufBackend:
         Raises:
             ModelError: it is damaged, or llama.cpp cannot load it.
         """
-        import xllamacpp
-
         try:
             problems, _ = check_gguf(path, with_values=False)
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
         if problems:
             raise ModelError(f"{path} is damaged: {problems[0]}; export the run again")
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx = CONTEXT_TOKENS
-        params.n_parallel = 1
-        params.n_gpu_layers = 0
         # One core is left alone: threads that wait for one which another program holds up lose far more than they gain.
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, find_machine().cores - 1)
-        params.warmup = False
-        params.fit_params = False
-        params.cache_ram_mib = 0
-        params.ui = False
-        params.verbosity = QUIET
-        # The library always listens on a port of this machine; nobody gets past judging through it.
-        params.api_keys = [secrets.token_urlsafe()]
-        try:
-            self._server = xllamacpp.Server(params)
-        except RuntimeError as error:
-            raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
+        threads = max(1, find_machine().cores - 1)
+        self._server, _ = start_server(path, context_tokens=CONTEXT_TOKENS, threads=threads)
 
     def answer(self, messages: Sequence[Message], settings: Settings) -> Answer:
         """See `Backend.answer`."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-import secrets
 from collections.abc import Sequence
 
 from overseer_training.errors import ModelError
+from overseer_training.llama_cpp import start_server
 from overseer_training.teachers import connection
 from overseer_training.teachers.openai_compatible import chat_request, read_chat
 from overseer_training.teachers.protocol import JsonSchema, Message, Reply
 
 CONTEXT_TOKENS = 8192  # chosen: a cut manual page and the answer; see write.py
-QUIET = -1  # verbosity: nothing from llama.cpp on stderr
 
 
 class GgufTeacher:
@@ -29,8 +28,6 @@ class GgufTeacher:
         Raises:
             ModelError: there is no such file, or llama.cpp cannot load it.
         """
-        import xllamacpp
-
         try:
             with path.open("rb") as handle:
                 is_gguf = handle.read(4) == b"GGUF"
@@ -42,23 +39,7 @@ class GgufTeacher:
             )
         self.name = "llama.cpp"
         self.model = path.name
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx = context_tokens
-        params.n_parallel = 1
-        if threads is not None:
-            params.cpuparams.n_threads = threads
-            params.cpuparams_batch.n_threads = threads
-        params.warmup = False
-        params.cache_ram_mib = 0
-        params.ui = False
-        params.verbosity = QUIET
-        # The library always listens on a port of this machine; no other program shall use it.
-        params.api_keys = [secrets.token_urlsafe()]
-        try:
-            self._server = xllamacpp.Server(params)
-        except RuntimeError as error:
-            raise ModelError(f"llama.cpp cannot load {path}: {error}") from error
+        self._server, _ = start_server(path, context_tokens=context_tokens, threads=threads)
 
     def complete(
         self,

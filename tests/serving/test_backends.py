@@ -137,12 +137,12 @@ def test_a_folder_without_a_model_is_one_clear_line(tmp_path: pathlib.Path) -> N
         load_backend(tmp_path)
 
 
-def test_the_quick_way_loads_no_torch(run_folder: pathlib.Path) -> None:
+def test_the_quick_way_loads_no_torch_and_a_program_that_asks_nothing_ends(run_folder: pathlib.Path) -> None:
     script = (
         "import pathlib, sys\n"
         "from overseer_training.serving import chat, server\n"
         f"server.load_backend(pathlib.Path({str(run_folder)!r}))\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert (found.stdout, found.stderr) == ("[]\n", "")

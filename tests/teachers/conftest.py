@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from overseer_training.errors import ModelError
-from overseer_training.export.parity import llama_server
+from overseer_training.export.llama_server import LlamaServer, llama_server
 from overseer_training.models import catalog, fetch
 from overseer_training.teachers.gemini import GeminiTeacher
 from overseer_training.teachers.keys import ApiKey
@@ -156,7 +156,7 @@ def gguf_path() -> pathlib.Path:
 
 
 @pytest.fixture
-def llama_address(gguf_path: pathlib.Path) -> Iterator[str]:
+def running_llama(gguf_path: pathlib.Path) -> Iterator[LlamaServer]:
     """A real llama.cpp server."""
     with llama_server(gguf_path, threads=1) as running:
-        yield running.address
+        yield running

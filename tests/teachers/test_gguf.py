@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from overseer_training.errors import ModelError
+from overseer_training.export.llama_server import LlamaServer
 from overseer_training.teachers.find import open_teacher
 from overseer_training.teachers.gguf import GgufTeacher
+from overseer_training.teachers.keys import ApiKey
 from overseer_training.teachers.openai_compatible import OpenAICompatibleTeacher
 from overseer_training.teachers.protocol import Teacher, TeacherError
 
@@ -45,8 +47,8 @@ def test_a_gguf_file_answers_in_this_process_and_opens_its_port_to_nobody(gguf_p
         assert client.post(f"{address}/completion", json={"prompt": "x", "n_predict": 1}).status_code == 401
 
 
-def test_a_llama_cpp_server_is_an_openai_compatible_teacher(llama_address: str) -> None:
-    teacher = OpenAICompatibleTeacher(f"{llama_address}/v1")
+def test_a_llama_cpp_server_is_an_openai_compatible_teacher(running_llama: LlamaServer) -> None:
+    teacher = OpenAICompatibleTeacher(f"{running_llama.address}/v1", key=ApiKey(running_llama.key))
     assert teacher.list_models() == [teacher.model]
     check_answers(teacher, 2048)
 
