@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from overseer_training.records import Score
 
@@ -22,6 +22,7 @@ class Question:
         before: commands that made the state in which the answer runs.
         depends: how a later turn of a conversation follows up on an earlier one; empty elsewhere.
         is_control: asked without the history that it depends on.
+        facts: what a report shows beside the answer.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Question:
     before: tuple[str, ...] = ()
     depends: str = ""
     is_control: bool = False
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)

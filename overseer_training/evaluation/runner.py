@@ -93,6 +93,7 @@ def answers_as_records(base: Sequence[Answer], trained: Sequence[Answer]) -> lis
             "query": left.question.query,
             "fixture": left.question.fixture,
             "references": list(left.question.references),
+            **left.question.facts,
             "base": {"command": left.command, "equal": left.equal, "reason": left.reason},
             "trained": {"command": right.command, "equal": right.equal, "reason": right.reason},
         }

@@ -21,11 +21,11 @@ SPREAD_SHARE = 0.02  # raw points beyond these quantiles may leave the plot: one
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One series. `style`: raw is faint, main is the accent, second has its own colour and visible points."""
+    """One series. `style`: raw is faint, main is the accent, second has its own colour and visible points, base is grey."""
 
     label: str
     points: Points
-    style: Literal["raw", "main", "second"]
+    style: Literal["raw", "main", "second", "base"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,7 @@ def draw_chart(
     bounds: tuple[float | None, float | None] = (None, None),
     limit: tuple[float, str] | None = None,
     marks: Sequence[tuple[float, str]] = (),
+    x_text: Format = lambda step: f"step {step:,.0f}",
 ) -> Chart | None:
     """A chart of the lines that have points; None when none has.
 
@@ -93,6 +94,7 @@ def draw_chart(
         bounds: fixed ends of the value axis, where it has natural ones.
         limit: a value and its label.
         marks: steps at which something happened, and what.
+        x_text: writes a place on the step axis, on hover and in the summary.
     """
     lines = [line for line in lines if line.points]
     if not lines:
@@ -112,11 +114,11 @@ def draw_chart(
     return Chart(
         title=title,
         unit=unit,
-        summary=_summarize(lines, value_text),
+        summary=_summarize(lines, value_text, x_text),
         lines=drawn,
         x_ticks=[Tick(x_at(step), f"{step:,.0f}") for step in nice_ticks(left, right, 5, whole=True)],
         y_ticks=[Tick(y_at(value), tick_text(value)) for value in y_values],
-        slices=_slices(lines, x_at, value_text),
+        slices=_slices(lines, x_at, value_text, x_text),
         marks=[Tick(x_at(step), text) for step, text in marks if left <= step <= right],
         limit=Limit(y_at(limit[0]), limit[1]) if limit else None,
     )
@@ -185,31 +187,33 @@ def _draw_line(line: Line, x_at: Callable[[float], float], y_at: Callable[[float
     return DrawnLine(line.label, line.style, path, dots)
 
 
-def _slices(lines: Sequence[Line], x_at: Callable[[float], float], value_text: Format, most: int = 80) -> list[Slice]:
+def _slices(
+    lines: Sequence[Line], x_at: Callable[[float], float], value_text: Format, x_text: Format, most: int = 80
+) -> list[Slice]:
     """Strips around the steps of the line with the most points; each tells every line's latest value."""
     longest = max(lines, key=lambda line: len(line.points)).points
     shown = longest[:: max(1, math.ceil(len(longest) / most))]
     middles = [x_at(x) for x, _ in shown]
     edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(middles)), 100.0]
     return [
-        Slice(round(start, 2), round(end - start, 2), _slice_title(step, lines, value_text))
+        Slice(round(start, 2), round(end - start, 2), _slice_title(step, lines, value_text, x_text))
         for (step, _), start, end in zip(shown, edges, edges[1:], strict=False)
     ]
 
 
-def _slice_title(step: float, lines: Sequence[Line], value_text: Format) -> str:
-    said = [f"step {step:,.0f}"]
+def _slice_title(step: float, lines: Sequence[Line], value_text: Format, x_text: Format) -> str:
+    said = [x_text(step)]
     for line in lines:
         before = [point for point in line.points if point[0] <= step]
         if before:
-            at = f" (step {before[-1][0]:,.0f})" if before[-1][0] != step else ""
+            at = f" ({x_text(before[-1][0])})" if before[-1][0] != step else ""
             said.append(f"{line.label}: {value_text(before[-1][1])}{at}")
     return "\n".join(said)
 
 
-def _summarize(lines: Sequence[Line], value_text: Format) -> str:
+def _summarize(lines: Sequence[Line], value_text: Format, x_text: Format) -> str:
     return "; ".join(
-        f"{line.label}: from {value_text(line.points[0][1])} at step {line.points[0][0]:,.0f}"
-        f" to {value_text(line.points[-1][1])} at step {line.points[-1][0]:,.0f}"
+        f"{line.label}: from {value_text(line.points[0][1])} at {x_text(line.points[0][0])}"
+        f" to {value_text(line.points[-1][1])} at {x_text(line.points[-1][0])}"
         for line in lines
     )

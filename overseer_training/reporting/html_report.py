@@ -24,6 +24,7 @@ from overseer_training.reporting import units
 from overseer_training.reporting.collect import RunRecord, collect_run, measure_run
 from overseer_training.reporting.comparison import Row, answer_outcome, compare, label_of
 from overseer_training.reporting.curves import draw_curves
+from overseer_training.reporting.foresight import draw_foresight
 from overseer_training.reporting.progress import REASONS
 
 Write = Callable[[float | None], str]
@@ -97,6 +98,7 @@ def render_report(record: RunRecord) -> str:
         facts=state_facts(record),
         status=state_status(record),
         charts=draw_curves(record),
+        foreseen=draw_foresight(record.answers),
         answers=choose_answers(record.answers),
         outcomes=OUTCOMES,
         forecast=compare_forecast(record),

@@ -12,7 +12,7 @@ import numpy as np
 
 from overseer_training.records import Example, Turn
 from overseer_training.telemetry.combination import fit
-from overseer_training.telemetry.questions import HOURS_SHOWN, ask, kinds_for
+from overseer_training.telemetry.questions import HOURS_SHOWN, ask, future_of, kinds_for
 from overseer_training.telemetry.recordings import Recording, Split, seed_of, split_of
 from overseer_training.telemetry.simulate import simulate
 from overseer_training.telemetry.wording import render, render_answer
@@ -109,7 +109,7 @@ def _question(
         if kind in LARGEST_SHARE and given.get((kind, label), 0) > LARGEST_SHARE[kind] * total + 1:
             continue
         given[kind, label] = given.get((kind, label), 0) + 1
-        return {"window": window, "question": question, "answer": answer}
+        return {"window": window, "question": question, "answer": answer, **future_of(recording, question, end)}
     return None
 
 

@@ -59,6 +59,14 @@ def ask(
     return found
 
 
+def future_of(recording: Recording, question: Mapping[str, Any], end: int) -> dict[str, Any]:
+    """{"future": what `question` is about, as it went on from step `end`}, for people to see; empty for other questions."""
+    if "horizon_seconds" not in question:
+        return {}
+    steps = question["horizon_seconds"] // recording.step_seconds
+    return {"future": _rounded(recording.series[question["metric"]][end : end + steps])}
+
+
 def problems_of(document: Mapping[str, Any]) -> list[str]:
     """What is wrong with the window, question and answer of a task that somebody wrote; empty when nothing is."""
     window, question = document.get("window"), document.get("question")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from overseer_training.evaluation.questions import Answer, Question
 from overseer_training.evaluation.suite import Suite, Task
 from overseer_training.prompts import with_system
 from overseer_training.records import Score, Turn
+from overseer_training.telemetry.baselines import FORECASTERS, answer_with
 from overseer_training.telemetry.score import score_with_baselines
+from overseer_training.telemetry.summary import as_values
 from overseer_training.telemetry.wording import parse_answer, render
+
+BASELINE = "exponential_smoothing"  # its path is drawn in the report
 
 
 class PredictionTasks:
@@ -39,7 +44,33 @@ class PredictionTasks:
 def _question(task: Task) -> Question:
     query = render(task.fields["window"], task.fields["question"])
     messages = with_system([Turn("user", query)], task.platform)
-    return Question(task.id, "prediction", task.cluster, query, messages, "", (json.dumps(task.fields["answer"]),))
+    answer = (json.dumps(task.fields["answer"]),)
+    return Question(task.id, "prediction", task.cluster, query, messages, "", answer, facts=_facts(task))
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    """{"series": what was shown, what came, and what the best baseline said to it}; only where the task has its `future`."""
+    window, question = task.fields["window"], task.fields["question"]
+    future = task.fields.get("future")
+    if not future:
+        return {}
+    past = window["series"][question["metric"]]
+    values = as_values(past)
+    forecast = FORECASTERS[BASELINE](values, len(future), window["step_seconds"])
+    return {
+        "series": {
+            "question": question,
+            "answer": task.fields["answer"],
+            "step_seconds": window["step_seconds"],
+            "past": past,
+            "future": future,
+            "baseline": {
+                "name": BASELINE.replace("_", " "),
+                "path": [float(f"{value:.6g}") for value in forecast.mean],
+                "answer": answer_with(BASELINE, window, question),
+            },
+        }
+    }
 
 
 def _is_right(task: Task, said: object) -> bool | None:
