@@ -31,8 +31,23 @@ DRAWN = {
     "word": "word",
     "pattern": "word",
     "new": "name",
-}  # slot -> inventory
-TRIES = 50
+    "table": "file",
+    "user": "user",
+    "host": "host",
+    "service": "service",
+}  # slot -> inventory; a `table` comes without an extension
+DEFAULTS: Entry = {
+    "conditions": {0: 1},
+    "conditions_of": (),
+    "quantifiers": {"many": {"": 1}, "one": {"every": 1}},
+    "one_share": 0,
+    "prepositions": {"in": 1},
+    "tails": {"": 1},
+    "tail_share": 0,
+    "limits": {"share": 0, "choices": ()},
+    "endings": (),
+}
+TRIES = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +72,12 @@ class Composition:
     def _draw(self, rng: random.Random, values: Mapping[str, str]) -> tuple[str, str] | None:
         noun = _pick(self.parts["nouns"], rng)
         places = [place for place in self.parts["places"] if _suits(place, noun["kind"])]
-        actions = [action for action in self.parts["actions"] if _suits(action, noun["kind"])]
+        actions = [entry for entry in self.parts["actions"] if _suits(entry, noun["kind"]) and _serves(noun, entry)]
         place, action = _pick(places, rng), _pick(actions, rng)
         if not _can_stand(place, action):
             return None
-        chosen = self._conditions(noun["kind"], place, rng)
+        action = self._ended(action, noun["kind"], rng)
+        chosen = self._conditions(noun["kind"], place, action, rng)
         limit = self._limit(noun["kind"], place, rng)
         fragments = self._fragments(noun, place, limit, chosen, action)
         tests = fragments["tests"]
@@ -72,7 +88,7 @@ class Composition:
         request = self._say(noun, action, place, limit, chosen, rng)
         command = fill(action.get("command", self.parts["command"]), fragments)
         needed = dict.fromkeys(SLOT.findall(f"{request} {command}"))
-        binding = {**self._values([action, *chosen, *([limit] if limit else [])], place, needed, rng), **values}
+        binding = {**self._values([noun, place, action, *chosen, *action.get("appended", ()), *([limit] if limit else [])], place, needed, rng), **values}  # fmt: skip
         said = {name: rng.choice(value) if isinstance(value, list) else str(value) for name, value in binding.items()}
         put = {name: str(value) for name, value in binding.items() if not isinstance(value, list)}
         return _finish(fill(request, said), rng), fill(command, put)
@@ -82,9 +98,10 @@ class Composition:
     ) -> dict[str, str]:
         """What each part puts into the command, joined by name; one-letter options in the order that the file gives."""
         fragments = dict.fromkeys(
-            ("type", "place", "limits", "tests", "action", "flags", *self.parts.get("fragments", ())), ""
+            ("type", "place", "limits", "tests", "action", "endings", "flags", *self.parts.get("fragments", ())), ""
         )
         roles = [("type", noun), ("place", place), ("action", action), *(("tests", choice) for choice in chosen)]
+        roles += [("endings", ending) for ending in action.get("appended", ())]
         for role, part in [*roles, *([("limits", limit)] if limit else [])]:
             put = part.get(f"put_{noun['kind']}", part["put"])
             for name, text in put.items() if isinstance(put, dict) else ((role, put),):
@@ -94,14 +111,27 @@ class Composition:
         letters = sorted(set(fragments["flags"]), key=self.parts.get("flag_order", "").index)
         return {**fragments, "flags": f" -{''.join(letters)}" if letters else ""}
 
-    def _conditions(self, kind: str, place: Entry, rng: random.Random) -> list[Entry]:
+    def _ended(self, action: Entry, kind: str, rng: random.Random) -> Entry:
+        """`action` with what is done to its output afterwards: at most one ending of a group, in the order of the file."""
+        for group in self.parts.get("endings", ()):
+            says = [say for say in action["say"] if not say.endswith("?")]
+            choices = [choice for choice in group["choices"] if _suits(choice, kind)]
+            fits = group["ending"] in action.get("endings", (group["ending"],)) and says and choices
+            if fits and rng.random() < group["share"]:
+                ending = _pick(choices, rng)
+                says = [say + rng.choice(ending["say"]) for say in says]
+                action = {**action, "say": says, "appended": [*action.get("appended", ()), ending]}
+        return action
+
+    def _conditions(self, kind: str, place: Entry, action: Entry, rng: random.Random) -> list[Entry]:
         """In the order of the file; one of a group at most."""
-        counts = self.parts["conditions"]
+        counts = action.get("conditions", self.parts["conditions"])
         number = rng.choices(list(counts), list(counts.values()))[0]
         groups = []
         for group in self.parts["conditions_of"]:
             choices = [c for c in group["choices"] if _suits(c, kind) and c.get("place") in (None, place["put"])]
-            if choices and kind in group.get("kinds", [kind]):
+            choices = [choice for choice in choices if _serves(choice, action)]
+            if choices and kind in group.get("kinds", [kind]) and _serves(group, action):
                 groups.append((group.get("weight", 1), choices))
         order = sorted(range(len(groups)), key=lambda i: rng.random() ** (1 / groups[i][0]), reverse=True)
         chosen = [(i, _pick(groups[i][1], rng)) for i in order[:number]]
@@ -130,16 +160,17 @@ class Composition:
         where = "" if place.get("unsaid") else rng.choice(place["say"])
         clauses = _join(after, rng)
         template = rng.choice([s for s in action["say"] if where or "{where}" not in s])
-        there = self._where(where, place, limit, rng) if "{where}" not in template else ""
+        one = "{all}" in template and "them" not in template and rng.random() < self.parts["one_share"]
+        named = noun["one"] if one else noun["many"]
+        named = named if isinstance(named, str) else rng.choice(named)
+        there = self._where(where, place, limit, rng) if "{where}" not in template + named else ""
         if limit and not there:  # a limit is part of the words for the place
             return self._say(noun, {**action, "say": [s for s in action["say"] if "{where}" not in s]}, place, limit, chosen, rng)  # fmt: skip
-        if clauses and there and rng.random() < SHARES["place_last"]:
+        if clauses and there and rng.random() < self.parts.get("place_last_share", SHARES["place_last"]):
             behind = [clauses, there, *last]
         else:
             behind = [there, clauses, *last]
-        one = "{all}" in template and "them" not in template and rng.random() < self.parts["one_share"]
-        words = [*before, noun["one"] if one else noun["many"], *filter(None, behind)]
-        what = " ".join(words)
+        what = " ".join([*before, fill(named, {"where": where}), *filter(None, behind)])
         quantifiers = self.parts["quantifiers"]["one" if one else "many"]
         quantifier = rng.choices(list(quantifiers), list(quantifiers.values()))[0]
         return fill(template, {"all": f"{quantifier} {what}".strip(), "what": what, "things": what, "where": where})
@@ -166,14 +197,18 @@ class Composition:
         """
         binding: dict[str, Any] = {}
         for entry in entries:
-            if "values" in entry:
-                binding |= rng.choice(self.parts["values"][entry["values"]])
+            names = entry.get("values", ())
+            for name in (names,) if isinstance(names, str) else names:
+                binding |= rng.choice(self.parts["values"][name])
+        is_text = any(entry.get("text") for entry in (self.parts, *entries))
         taken: set[str] = set()
         for slot in needed:
             kind = slot.rstrip("0123456789")
             if slot in binding or kind not in DRAWN:
                 continue
             shape = place.get("shape", "plain") if kind == "dir" and slot != "dir3" else None
+            if kind == "ext" and is_text:
+                shape = "text"
             value = rng.choice(_inventory(DRAWN[kind], shape))
             while value in taken:
                 value = rng.choice(_inventory(DRAWN[kind], shape))
@@ -184,8 +219,10 @@ class Composition:
 
 @functools.cache
 def _inventory(kind: str, shape: str | None) -> tuple[str, ...]:
-    """All values of a kind; of one shape only where that is given. A directory of no shape is not nested."""
+    """All values of a kind; of one shape where that is given. A directory of no shape is not nested; source code is text."""
     shapes = load_inventories()[kind]
+    if kind == "ext" and shape == "text":
+        return shapes["text"] + shapes["code"]
     if kind == "dir" and shape is None:
         return shapes["plain"] + shapes["absolute"]
     return shapes[shape] if shape is not None else tuple(value for values in shapes.values() for value in values)
@@ -201,13 +238,13 @@ def load_compositions(folder: pathlib.Path = CORPUS / "compositions") -> tuple[C
     found = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            parts = yaml.safe_load(path.read_text())
-            missing = {"composition", "command", "nouns", "places", "conditions_of", "actions"} - set(parts)
+            parts = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            missing = {"composition", "command", "nouns", "places", "actions"} - set(parts)
         except (yaml.YAMLError, TypeError) as error:
             raise DataError(f"{path} is not a readable composition: {' '.join(str(error).split())}") from error
         if missing:
             raise DataError(f"{path} lacks {', '.join(sorted(missing))}")
-        found.append(Composition(parts["composition"], parts))
+        found.append(Composition(parts["composition"], {**DEFAULTS, **parts}))
     return tuple(found)
 
 
@@ -251,10 +288,16 @@ def _suits(entry: Entry, kind: str) -> bool:
     return kind in entry.get("kinds", (kind,))
 
 
+def _serves(entry: Entry, action: Entry) -> bool:
+    """Whether `entry` goes with what the action does, where it says which verbs it goes with."""
+    return action.get("verb") in entry.get("verbs", (action.get("verb"),))
+
+
 def _can_stand(place: Entry, action: Entry) -> bool:
     """Nothing is changed in the whole file system; an action may be for one place, for one file or for several only."""
     return (
         not (place.get("whole") and action.get("changes"))
+        and _serves(place, action)
         and action.get("place") in (None, place["put"])
         and not (action.get("several") and not place.get("several"))
         and not (action.get("single") and place.get("several"))
@@ -264,7 +307,10 @@ def _can_stand(place: Entry, action: Entry) -> bool:
 
 def _join(clauses: Sequence[str], rng: random.Random) -> str:
     joint = rng.choice((" and ", " and ", ", ", " and also "))
-    return joint.join(clauses)
+    text = "".join(clauses[:1])
+    for clause in clauses[1:]:
+        text += (", " if clause.startswith(("and ", "but ")) else joint) + clause
+    return text
 
 
 def _finish(request: str, rng: random.Random) -> str:

@@ -37,6 +37,7 @@ TREES = (
 TREE_SHARE = 0.3  # chosen
 AT_PLACES = ("find", "grep", "rg", "ls", "du", "tree")  # what does no harm anywhere
 WHOLE_TREE = ("find", "grep", "du")
+HERE_WITHOUT_ARGUMENT = ("ls", "rg", "tree")  # nobody types `ls .`
 NAMED_PLACE = re.compile(
     r"(?<![\w'\"/`(])(?:the )?(?:(?:folder|directory|dir|tree|path) )?\{dir\}(?: (?:folder|directory|dir|tree)\b)?(?![\w'\"/`.*-])",
     re.IGNORECASE,
@@ -88,6 +89,8 @@ def at_a_place(family: Family, number: int, binding: dict[str, str], rng: random
     if said[0].start() == 0:
         phrase = phrase[0].upper() + phrase[1:]
     request = wording[: said[0].start()] + phrase + wording[said[0].end() :]
+    if place == "." and family.utility in HERE_WITHOUT_ARGUMENT:
+        command = command.replace(" {dir}", "")
     return fill(request, binding), fill(command, {**binding, "dir": place})
 
 

@@ -86,7 +86,7 @@ MISTAKES: dict[str, Mistake] = {
     "path misspelt": _one_match(PATH, _misspell),
     "option missing": _one_match(RECURSIVE, lambda text, rng: text.split(" ")[0]),
 }
-LAST_RESORT = "program in capitals"  # possible with every command, and rare among people
+LAST_RESORT = "program in capitals"  # possible with every command, and rare among people: where nothing else failed
 
 
 def make_repairs(
@@ -119,7 +119,7 @@ def _repairs_of(
     kinds.sort(key=lambda kind: kind == LAST_RESORT)
     count = 0
     for kind in kinds:
-        if count == each:
+        if count == each or (count and kind == LAST_RESORT):
             return
         binding = rng.choice(family.slots)
         command = fill(family.command, binding)

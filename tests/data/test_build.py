@@ -231,6 +231,8 @@ def test_existing_data_is_that_of_the_newest_complete_run(
     (tmp_path / "torn" / "data").mkdir(parents=True)
     (tmp_path / "torn" / "data" / "train.jsonl").write_text("{")
     assert find_existing_data(tmp_path) == tmp_path / "new" / "data"
+    (tmp_path / "new" / "data" / "personal.jsonl").write_text("")  # a run that learned from its owner
+    assert find_existing_data(tmp_path) == tmp_path / "old" / "data"
 
 
 def test_no_variant_has_the_form_of_a_held_out_command(plan_of: PlanOf) -> None:

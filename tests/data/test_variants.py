@@ -44,6 +44,13 @@ def test_the_place_is_said_instead_of_the_folder(wording: str) -> None:
         assert "folder folder" not in request and "the the" not in request
 
 
+def test_what_lists_the_current_directory_anyway_gets_no_argument() -> None:
+    listing = family("ls -l {dir} | head -n 3", "{dir}, long, three lines")
+    made = {command for _, command in variants(listing, at_a_place)}
+    assert made == {"ls -l | head -n 3", "ls -l ~ | head -n 3", "ls -l / | head -n 3"}
+    assert "du -h ." in {command for _, command in variants(family("du -h {dir}", "usage of {dir}"), at_a_place)}
+
+
 @pytest.mark.parametrize(
     ("command", "wording"),
     [

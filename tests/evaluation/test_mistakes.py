@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -42,3 +43,19 @@ def test_a_repair_carries_what_the_shell_really_said() -> None:
     assert glued.stderr == "bash: wc-l: command not found" and glued.exit_code == 127
     assert not any(repair.mistake == "option missing" and repair.family == "make" for repair in found)
     assert all("/run/" not in repair.stderr for repair in found)
+
+
+def test_capitals_are_tried_only_where_nothing_else_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = Family("order", "sort", "home", "sort {file}", ("a", "b", "c", "d"), "x", slots=({"file": "notes.txt"},))
+    home, capitals = {"home": ("echo hi >notes.txt\n", "")}, "program in capitals"
+    found = [repair.mistake for repair in make_repairs([family], home, find_sandbox(), each=9)]
+    assert found and capitals not in found
+    monkeypatch.setattr("overseer_training.evaluation.mistakes.MISTAKES", {capitals: MISTAKES[capitals]})
+    assert [repair.mistake for repair in make_repairs([family], home, find_sandbox(), each=9)] == [capitals]
+
+
+def test_sudo_says_what_sudo_says() -> None:
+    family = Family("web", "systemctl", "home", "sudo systemctl restart nginx", ("a", "b", "c", "d"), "x")
+    found = list(make_repairs([family], {"home": ("echo hi >notes.txt\n", "")}, find_sandbox(), each=9))
+    misspelt = next(repair for repair in found if repair.failed.startswith("sudo ") and "not found" in repair.stderr)
+    assert re.fullmatch(r"sudo: \S+: command not found", misspelt.stderr) and misspelt.exit_code == 1

@@ -88,7 +88,9 @@ SUDO_SCRIPT = r"""#!/bin/bash
 while [ $# -gt 0 ]; do
   case $1 in -u|-g|-h|-p|-C|-T) shift 2 ;; -*) shift ;; *=*) export "$1"; shift ;; *) break ;; esac
 done
-[ $# -eq 0 ] || exec "$@"
+[ $# -eq 0 ] && exit
+command -v "$1" >/dev/null || { echo "sudo: $1: command not found" >&2; exit 1; }
+exec "$@"
 """
 
 
