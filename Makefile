@@ -6,13 +6,15 @@ ARGS ?=
 # A run is bounded to 20 minutes of training unless ARGS says otherwise.
 BUDGET := $(if $(findstring --time-budget,$(ARGS))$(findstring --resume-from-checkpoint,$(ARGS))$(findstring --epochs,$(ARGS))$(findstring --max-steps,$(ARGS)),,--time-budget 20m)
 
-.PHONY: train test check setup setup-dev clean help
+.PHONY: train test soak check bench setup setup-dev clean help
 
 help:
 	@echo "make train              set up, train for about 20 minutes, evaluate, export, report"
 	@echo "make train ARGS='...'   the same with flags, e.g. ARGS='--cpu-only --time-budget 1h'"
 	@echo "make test               the whole test suite"
+	@echo "make soak               attacks on training alone, ten times as many: kills, power losses, damage, signals"
 	@echo "make check              lint and type checks"
+	@echo "make bench              our engine against TRL's, in turn; about half an hour; installs TRL"
 
 train: setup
 	@$(RUN) main_training.py $(BUDGET) $(ARGS)
@@ -20,9 +22,15 @@ train: setup
 test: setup-dev
 	@$(RUN) -m pytest
 
+soak: setup-dev
+	@OVERSEER_SOAK=10 $(RUN) -m pytest -s tests/attacks $(ARGS)
+
 check: setup-dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+
+bench: $(VENV)/.ready-bench
+	@$(RUN) benchmarks/engines.py $(ARGS)
 
 setup: $(VENV)/.ready
 setup-dev: $(VENV)/.ready-dev
@@ -39,6 +47,10 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready
 	@$(RUN) tools/install.py --dev
+	@touch $@
+
+$(VENV)/.ready-bench: pyproject.toml $(VENV)/.ready
+	@$(RUN) tools/install.py --bench
 	@touch $@
 
 clean:

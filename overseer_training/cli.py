@@ -5,17 +5,21 @@ Rooms are imported inside the functions that need them, so that `--help` and `--
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from overseer_training.commands import data, guards, learn, model, serve, telemetry, tools
+from overseer_training.commands import data, doctor, guards, learn, model, serve, telemetry, tools
 from overseer_training.config.flags import Parser, build_parser
+from overseer_training.config.launch import find_launch
 from overseer_training.errors import OverseerError, UsageError
 
-TOPICS = (model, serve, tools, telemetry, learn, data, guards)
+# A full or failing disk, or missing rights: nothing that the program could mend, and no reason for a traceback.
+DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+TOPICS = (model, serve, tools, telemetry, learn, data, guards, doctor)
 
 
 def train_main(arguments: Sequence[str]) -> int:
@@ -53,12 +57,26 @@ def _guarded(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")
         return 0
+    except OSError as error:
+        if error.errno not in DISK_PROBLEMS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}; mend that and run the command again", file=sys.stderr)
+        return OverseerError.exit_code
 
 
 def _train(arguments: Sequence[str]) -> int:
     from overseer_training import pipeline, planning
 
-    flags = build_parser().parse_args(arguments)
+    is_first = find_launch().rank == 0  # of the processes that torchrun started; it alone answers
+    try:
+        flags = build_parser().parse_args(arguments)
+    except UsageError as error:
+        if is_first:
+            raise
+        return error.exit_code
+    if flags.plan and not is_first:
+        return 0
     if flags.plan:
         plan, forecast = planning.make_plan(flags, for_run=False)
         print(plan.as_json(forecast), end="")

@@ -10,6 +10,7 @@
     │   └── CheckpointError          no checkpoint passes verification
     ├── MemoryLimitError (5)         stopped at a memory limit, after a checkpoint where there was one to save
     ├── TrainingError (6)            the run itself went wrong: non-finite loss, disk full
+    │   └── LostProcessError         another process that trains the same model ended
     ├── SandboxError (7)             commands cannot be run safely here
     └── TeacherError (8)             a teacher cannot be used, or did not answer; see teachers/protocol.py
 
@@ -74,6 +75,10 @@ class TrainingError(OverseerError):
     """The run itself went wrong."""
 
     exit_code = 6
+
+
+class LostProcessError(TrainingError):
+    """Another process that trains the same model ended, or cannot be reached."""
 
 
 class SandboxError(OverseerError):

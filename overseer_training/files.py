@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -23,15 +24,48 @@ def sync_path(path: pathlib.Path) -> None:
     """Make the content of a file, or the names in a folder, survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's cache; see fsync(2) there
+            with contextlib.suppress(OSError):  # not every file system has it
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+                return
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def make_folder(folder: pathlib.Path) -> None:
+    """Make `folder` and what is missing above it, so that they survive a power loss."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_path(path.parent)
+
+
+def replace_folder(staging: pathlib.Path, target: pathlib.Path) -> None:
+    """Put the folder `staging` at `target`; a folder that is there goes only when the new one has its name.
+
+    A folder cannot be renamed over one with files in it, so the old one steps aside first. A crash between the two renames
+    leaves it whole beside the place, as `.old-NAME`.
+    """
+    old = target.with_name(f".old-{target.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    sync_path(staging)
+    if target.exists():
+        target.rename(old)
+    try:
+        staging.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    sync_path(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def staged_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A path to write to; it becomes `path` when the block ends without an error, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     staging = pathlib.Path(name)
@@ -48,7 +82,7 @@ def staged_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 @contextlib.contextmanager
 def staged_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Like `staged_file` for a folder; a folder that is already at `target` is replaced."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     staging = target.with_name(f".staging-{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -56,13 +90,7 @@ def staged_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
         yield staging
         for path in staging.rglob("*"):
             sync_path(path)
-        sync_path(staging)
-        # A folder cannot be renamed over one with files: a crash while the old one goes leaves less of it, and no
-        # manifest that lists it.
-        if target.exists():
-            shutil.rmtree(target)
-        staging.replace(target)
-        sync_path(target.parent)
+        replace_folder(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

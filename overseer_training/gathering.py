@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from overseer_training import custody
 from overseer_training.config.plan import Plan
@@ -20,6 +20,11 @@ from overseer_training.errors import DataError
 from overseer_training.records import Example, Platform, RunPaths
 from overseer_training.run_folder import existing_data
 from overseer_training.teachers.keys import HIDDEN, ApiKey
+
+if TYPE_CHECKING:
+    from overseer_training.learning.curate import Personal
+
+WATCHED_SHARE = 0.1  # of personal rows, the newest, that validate a model which learns on; chosen
 
 
 @dataclasses.dataclass
@@ -40,7 +45,6 @@ class Gathering:
     def gather(self) -> dict[str, list[Example]]:
         """The rows of the run by split: made, or read where they were made before."""
         from overseer_training.data.build import build_rows, read_rows, write_rows
-        from overseer_training.learning.curate import mix
 
         taught = self._teach() if self.plan.teachers and not self.paths.data_manifest.exists() else []
         with self.terminal.stage("data") as stage:
@@ -57,17 +61,32 @@ class Gathering:
                 sources, recordings = self._download() if self.plan.kaggle_datasets else ((), [])
                 rows = build_rows(self.plan, taught=taught, recordings=recordings, sources=sources)
                 if own is not None:
-                    train, held_back = own
-                    rows.splits["train"] = mix(train, rows.splits["train"], self.plan.personal_share, self.plan.seed)
-                    rows.splits["personal"] = held_back  # type: ignore[index]
+                    self._add_personal(rows.splits, own)
                 self._account(rows)
                 write_rows(rows, self.paths.data)
                 splits = rows.splits
             stage.result = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
         return dict(splits)  # type: ignore[arg-type]
 
-    def _personal_rows(self) -> tuple[list[Example], list[Example]]:
-        """(to learn from, the newest, held back) of the owner's interactions."""
+    def _add_personal(self, splits: dict[Any, list[Example]], own: Personal) -> None:
+        """Personal rows beside those of the corpus: all of these for a new model, a sample for one that knows them.
+
+        A model that learns on is validated on the newest of the personal rows too: by the corpus alone, its first step would be its best.
+        """
+        from overseer_training.learning.curate import mix, replay
+
+        plan, train = self.plan, list(own.train)
+        splits["personal"] = list(own.held_out)
+        if not plan.start_from:
+            splits["train"] = mix(train, splits["train"], plan.personal_share, plan.seed)
+            return
+        cut = len(train) - round(len(train) * WATCHED_SHARE)
+        splits["train"] = replay(train[:cut], splits["train"], plan.replay_share, plan.seed)
+        if train[cut:]:
+            splits["validation"] = replay(train[cut:], splits["validation"], plan.replay_share, plan.seed)
+
+    def _personal_rows(self) -> Personal:
+        """The owner's interactions as rows, with those for commands that they often type among them."""
         from overseer_training.config.machine import find_machine
         from overseer_training.data.sealed import owners_keys
         from overseer_training.data.sources.corpus import load_families
@@ -84,11 +103,12 @@ class Gathering:
             interactions = store.list()
         platform: Platform = "macos" if find_machine().system == "macOS" else "linux"
         personal = curate(interactions, read_consent(folder), platform)
-        own = [*personal.train, *habit_rows(interactions, load_families())]
+        often = habit_rows(interactions, load_families())
+        personal = dataclasses.replace(personal, train=(*often, *personal.train))
         self.terminal.say(
-            f"  {len(own)} rows from your interactions, {len(personal.held_out)} held back to measure with"
+            f"  {len(personal.train)} rows from your interactions, {len(personal.held_out)} held back to measure with"
         )
-        return own, list(personal.held_out)
+        return personal
 
     def _account(self, rows: Rows) -> None:
         """Let the policy decide about every source, and put on record what is used."""

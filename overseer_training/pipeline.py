@@ -2,47 +2,49 @@
 
     plan -> (teachers) -> data -> model -> training -> evaluation -> export -> report
 
-Rooms meet in the run directory (`records.RunPaths`); `runs/latest` points to the newest run that got to its end.
+Rooms meet in the run directory (`records.RunPaths`); `runs/latest` points to the newest run that got to its end and passed its gate.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from overseer_training import custody
-from overseer_training.config.machine import find_machine
-from overseer_training.config.plan import Plan, format_plan
+from overseer_training.config.launch import find_launch
+from overseer_training.config.plan import Plan, format_plan, read_plan
 from overseer_training.errors import (
     DataError,
     MemoryLimitError,
+    ModelError,
     OverseerError,
     UsageError,
 )
-from overseer_training.files import write_json, write_text
+from overseer_training.files import write_text
 from overseer_training.gathering import Gathering, take_api_key
-from overseer_training.planning import check_memory, fit_steps, forecast_run, make_plan
-from overseer_training.records import Example, RunPaths, Score
+from overseer_training.planning import check_memory, choose_start, fit_steps, forecast_run
+from overseer_training.records import Example, RunPaths
 from overseer_training.run_folder import (
-    find_checkpoint_to_resume,
     log_to,
+    mark_launch,
+    mark_newest,
     new_run_folder,
+    newest_now,
     only_run_in,
-    point_latest,
 )
 from overseer_training.teachers.keys import ApiKey
 from overseer_training.training.allocator import keep_freed_memory
+from overseer_training.training.checkpoint_paths import step_of
+from overseer_training.training.distributed import World, join
 
 logger = logging.getLogger(__name__)
 STAGES = 6
 PARITY_REQUESTS = 50
-TEST_ROWS = 400  # for loss and token accuracy; chosen: a few seconds of work
 
 
 def run(flags: argparse.Namespace) -> int:
@@ -51,23 +53,38 @@ def run(flags: argparse.Namespace) -> int:
 
     keep_freed_memory()
     key = take_api_key(flags)
-    plan, _ = make_plan(flags, for_run=True)
-    checkpoint = (
-        find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
-        if flags.resume_from_checkpoint
-        else None
-    )
+    world = join(find_launch())
+    if world.rank != 0:
+        from overseer_training.training.follower import follow
+
+        return follow(world)
+    plan, checkpoint, begun = choose_start(flags)
     check_memory(plan)
-    paths = RunPaths(checkpoint.parents[1] if checkpoint else new_run_folder(flags.output_dir, flags.run_name))
-    terminal = Terminal(STAGES + bool(plan.teachers and checkpoint is None))
+    paths = RunPaths(begun or new_run_folder(flags.output_dir, flags.run_name))
+    teaches, improves = bool(plan.teachers and checkpoint is None), bool(plan.self_improvement_rounds)
+    terminal = Terminal(STAGES + teaches + improves)
     with only_run_in(paths.root), log_to(paths.log):
+        mark_newest(paths.root)
+        mark_launch(paths.root, find_launch().identity)
+        if checkpoint is not None and step_of(pathlib.Path(flags.resume_from_checkpoint or "")) < 0:
+            checkpoint = newest_now(checkpoint)
         terminal.say(f"run {paths.root}")
-        session = Session(plan, paths, terminal, flags, checkpoint, key)
+        session = Session(plan, paths, terminal, flags, checkpoint, key, world)
         try:
             return session.run()
-        except OverseerError as error:
+        except (OverseerError, OSError) as error:
             logger.error("stopped: %s", error, exc_info=error)
             raise
+        except (RuntimeError, MemoryError) as error:
+            from overseer_training.training.memory_guard import is_out_of_memory
+
+            logger.error("stopped: %s", error, exc_info=error)
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(
+                "memory ran out where no smaller micro-batch helps; close programs, or use a smaller --base-model, --method lora "
+                "or a shorter --sequence-length. A checkpoint that was saved before is whole"
+            ) from error
 
 
 @dataclasses.dataclass
@@ -80,13 +97,17 @@ class Session:
     flags: argparse.Namespace
     checkpoint: pathlib.Path | None
     api_key: ApiKey | None = None
+    world: World = dataclasses.field(default_factory=World)
 
     def run(self) -> int:
+        from overseer_training.self_improvement import check_improvable, improve
         from overseer_training.training.memory_guard import free_caches
 
+        check_improvable(self.plan)
         rows = Gathering(self.plan, self.paths, self.terminal, self.flags.output_dir, self.api_key).gather()
         trainer, schedule, tokenizer, base = self.prepare_training(rows)
         outcome = self.train(trainer, schedule)
+        self.world.leave()
         if outcome.reason in ("interrupted", "memory_limit"):
             if outcome.reason == "memory_limit":
                 raise MemoryLimitError(outcome.message)
@@ -96,7 +117,9 @@ class Session:
         self.keep_model(trainer, tokenizer, base)
         del trainer
         free_caches("cpu")  # sandboxes are forked from this process: the smaller it is, the faster
-        self.evaluate(rows, base)
+        if code := improve(self.plan, self.paths, rows, base, self.terminal):
+            return code
+        self.evaluate(rows, self._start_folder(base))
         self.export()
         self.report()
         return 0
@@ -110,13 +133,15 @@ class Session:
         from overseer_training.training.batches import Schedule
         from overseer_training.training.checkpoints import load_checkpoint
         from overseer_training.training.engine import VALIDATION_ROWS, Trainer
+        from overseer_training.training.follower import agree_on_start, hand_out
         from overseer_training.training.precision import WORTHWHILE, measure_bf16_gain
 
         plan = self.plan
         with self.terminal.stage("model") as stage:
             torch.manual_seed(plan.seed)
             base = self._base_folder(rows["train"])
-            tokenizer = load.load_tokenizer(base)
+            start = self._start_folder(base)
+            tokenizer = load.load_tokenizer(start)
             stops = load.stop_ids(tokenizer)
             train = tokenize(rows["train"], tokenizer, plan.sequence_length, stops)
             validation = tokenize(
@@ -131,15 +156,7 @@ class Session:
                 gain = measure_bf16_gain()
                 origin = f"machine: bf16 products measured {gain:.1f}x as fast as fp32"
                 plan = plan.with_values({"precision": ("bf16" if gain >= WORTHWHILE else "fp32", origin)})
-            model = load.load_base(base, load.DTYPES[plan.precision], plan.device, int(train.lengths.max()))
-            if plan.method in ("lora", "dora"):
-                model = load.add_adapter(
-                    model,
-                    rank=plan.lora_rank,
-                    alpha=plan.lora_alpha,
-                    dropout=plan.lora_dropout,
-                    use_dora=plan.method == "dora",
-                )
+            model = load.load_to_train(start, base, plan, int(train.lengths.max()))
             model.train()
             trainer = Trainer(
                 model,
@@ -148,8 +165,11 @@ class Session:
                 plan,
                 folder=self.paths.checkpoints,
                 listener=lambda event: None,
+                world=self.world,
             )
             schedule = Schedule(len(train), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
+            is_resumed = self.checkpoint is not None
+            hand_out(self.world, plan, model, train, validation, schedule, is_resumed=is_resumed)
             if self.checkpoint is None:
                 seconds = trainer.measure_step_seconds(schedule)
                 batch = plan.effective_batch_size
@@ -162,6 +182,7 @@ class Session:
                 forecast = {}
             schedule = dataclasses.replace(schedule, batch_size=plan.effective_batch_size, max_steps=plan.max_steps)
             self.plan = trainer.plan = plan
+            agree_on_start(self.world, trainer, schedule)
             too_long = f", {len(train.too_long)} rows set aside as too long" if train.too_long else ""
             stage.result = f"{plan.base_model}, {plan.method}, {plan.precision} on {plan.device}{too_long}"
         for line in format_plan(plan, forecast).splitlines():
@@ -196,65 +217,27 @@ class Session:
             base_name=self.plan.base_model, base_folder=None if own else base, method=self.plan.method,
         )  # fmt: skip
 
-    def evaluate(self, rows: dict[str, list[Example]], base: pathlib.Path) -> None:
-        from overseer_training.data.tokenize import tokenize
-        from overseer_training.evaluation.runner import Evaluator, answers_as_records
-        from overseer_training.evaluation.suite import packaged_suite
-        from overseer_training.evaluation.token_metrics import measure_tokens
-        from overseer_training.models.load import load_trained
+    def evaluate(self, rows: dict[str, list[Example]], start: pathlib.Path) -> None:
+        """Score the model that training started from, and what came of it, on the same tasks; the gate judges the latter."""
+        from overseer_training.measuring import measure_run
 
         with self.terminal.stage("evaluation") as stage:
-            evaluator = Evaluator(
-                packaged_suite(self.plan.test_tasks, self.plan.seed, self.plan.macos_share > 0), self.terminal.say
-            )
-            results = {}
-            for name, folder in self._models_to_measure(base):
-                loaded = load_trained(folder, self.plan.device)
-                evaluation = evaluator.evaluate(loaded, functools.partial(self._say_of, name))
-                held_out = rows["test"][:: max(1, len(rows["test"]) // TEST_ROWS)]
-                tokens = tokenize(held_out, loaded.tokenizer, self.plan.sequence_length, loaded.stop_ids)
-                scores = {
-                    **evaluation.scores,
-                    **measure_tokens(loaded.model, tokens, self.plan.device),
-                    **self._measure_personal(loaded, rows.get("personal", [])),
-                }
-                results[name] = (scores, evaluation.answers)
-                del loaded
-            records = answers_as_records(results["base"][1], results["trained"][1])
-            write_text(self.paths.answers, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-            document: dict[str, Any] = {
-                name: {metric: score.as_dict() for metric, score in scores.items()}
-                for name, (scores, _) in results.items()
-            }
-            document["machine"] = _describe_machine(self.plan)
-            write_json(self.paths.evaluation, document)
+            document, gate = measure_run(self.plan, self.paths, rows, start, self.terminal.say)
             before, after = (document[name].get("command_accuracy", {}).get("value") for name in ("base", "trained"))
             stage.result = (
                 "commands unscored" if after is None else f"commands right: {before:.1%} before, {after:.1%} after"
             )
+        for line in gate.as_lines():
+            self.terminal.say(f"  {line}")
+        self.terminal.say(f"  all scores: {self.paths.score_table}")
 
-    def _models_to_measure(self, base: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
-        models = [("base", base), ("trained", self.paths.model)]
-        champion = RunPaths(self.flags.output_dir / "latest").model
-        if self.plan.continuous_learning and (champion / "overseer.json").exists():
-            models.append(("champion", champion))
-        return models
-
-    def _measure_personal(self, loaded: Any, held_back: Sequence[Example]) -> dict[str, Score]:
-        """How often a model gives the owner's own command, on requests that were held back."""
-        if not held_back:
-            return {}
-        from overseer_training.learning.curate import score_personal
-        from overseer_training.models.generate import extract_command, generate
-        from overseer_training.prompts import with_system
-
-        texts = generate(loaded, [with_system(row.turns[:1], row.platform) for row in held_back])
-        return {"personal_accuracy": score_personal(held_back, [extract_command(text) for text in texts])}
-
-    def _say_of(self, name: str, text: str) -> None:
-        self.terminal.say(f"  {name}: {text}")
+    def _start_folder(self, base: pathlib.Path) -> pathlib.Path:
+        """The model that training starts from: the newest one, for a run that goes on from it."""
+        return RunPaths(pathlib.Path(self.plan.start_from)).model if self.plan.start_from else base
 
     def _base_folder(self, training_rows: Sequence[Example]) -> pathlib.Path:
+        if self.plan.model_type == "custom" and self.plan.start_from:
+            return self._start_folder(self.paths.root)
         if self.plan.model_type != "custom":
             from overseer_training.models.fetch import prepare_base_model
 
@@ -275,12 +258,16 @@ class Session:
         return folder
 
     def export(self) -> None:
+        from overseer_training.evaluation.checks import Thresholds
+        from overseer_training.release import export_own
+
         if self.flags.no_export:
             self.terminal.skip_stage("export", "--no-export")
             return
         with self.terminal.stage("export") as stage:
             try:
-                manifest = export_again(self.paths.root, ("gguf-f16",), PARITY_REQUESTS, self.terminal.say)
+                thresholds = Thresholds(**self.plan.gate)
+                manifest = export_own(self.paths.root, PARITY_REQUESTS, self.terminal.say, thresholds)
             except OverseerError as error:  # the trained model is safe; a missing export is told, and can be made later
                 stage.result = f"left out: {error}"
                 return
@@ -301,29 +288,29 @@ class Session:
             self.terminal.say(line)
 
     def _promote(self) -> None:
-        """Let `latest` point here; after learning from interactions only if nothing became worse than the champion."""
-        from overseer_training.learning.gate import apply_decision, decide
+        """Let `latest` point here, where the gate has nothing against it."""
+        from overseer_training.release import promote_run
 
-        document = json.loads(self.paths.evaluation.read_text())
-        latest = self.flags.output_dir / "latest"
-        if "champion" not in document:
-            point_latest(self.paths.root)
-            return
-        decision = decide(document["champion"], document["trained"])
-        for line in decision.reasons:
-            self.terminal.say(f"  {line}")
-        apply_decision(decision, self.paths.root, latest, point_latest)
-        custody.record(
-            "promotion", run=self.paths.root.name, decision="promoted" if decision.is_promoted else "refused"
-        )
-        self.terminal.say(
-            "promoted: runs/latest is this run" if decision.is_promoted else "not promoted: runs/latest stays as it was"
-        )
+        latest = self.paths.root.parent / "latest"
+        try:
+            promote_run(self.paths.root)
+        except (ModelError, UsageError) as error:
+            self.terminal.say(f"not promoted, {latest} stays as it was: {error}")
+            self.terminal.say(f"by hand: .venv/bin/overseer learn promote {self.paths.root} --override REASON")
+        else:
+            self.terminal.say(f"promoted: {latest} is this run")
 
 
 def next_steps(paths: RunPaths) -> list[str]:
     """The last lines of a run: what came out, and what to do with it."""
-    lines = ["", "Done. What now:"]
+    from overseer_training.evaluation.gate import read_gate
+
+    failed = [check.why for check in read_gate(paths.root).blocking("export")]
+    lines = [""]
+    if failed:
+        lines += ["This model did not pass its gate. Try it; its export says so, and `overseer export` refuses it:"]
+        lines += [f"  {why}" for why in failed]
+    lines += ["Done. What now:"]
     for text, command in (
         ("ask for a command", f'.venv/bin/overseer ask --model {paths.root} "find the ten largest files below /var"'),
         ("look at the report", str(paths.report)),
@@ -337,48 +324,28 @@ def next_steps(paths: RunPaths) -> list[str]:
     return lines
 
 
-def export_again(
-    root: pathlib.Path,
-    kinds: tuple[str, ...],
-    parity_requests: int,
-    notify: Callable[[str], None],
-    ollama_name: str = "overseer",
-) -> dict[str, Any]:
-    """Export the model of the run at `root`; compares `parity_requests` answers with the un-exported model.
+def evaluate_again(root: pathlib.Path, tasks: int | None, terminal: Any) -> dict[str, Any]:
+    """Measure and judge the run at `root` once more; gives what eval.json has then.
 
     Args:
-        ollama_name: of the model in Ollama, for kind `ollama`.
+        tasks: commands to ask; as many as the plan of the run says where None.
 
     Raises:
-        UsageError: there is no finished run at `root`.
+        UsageError: there is no finished run at `root`, or another process holds it.
+        DataError: its plan or rows cannot be read.
     """
     from overseer_training.data.build import read_rows
-    from overseer_training.export.export_run import export_run
-    from overseer_training.export.ollama_server import OllamaServer
-    from overseer_training.prompts import with_system
+    from overseer_training.reporting.html_report import write_report
 
-    paths = RunPaths(root)
-    if not (paths.model / "overseer.json").exists():
-        raise UsageError(f"{root} holds no trained model; train one with: make train")
-    requests = []
-    has_gguf = any(kind == "ollama" or kind.startswith("gguf") for kind in kinds)
-    if parity_requests and has_gguf:
-        rows = read_rows(paths.data)["test"]
-        chosen = rows[:: max(1, len(rows) // parity_requests)][:parity_requests]
-        requests = [with_system(example.turns[:1], example.platform) for example in chosen]
-    notify(f"  writing {', '.join(kinds)} to {paths.export}")
-    ollama = OllamaServer(ollama_name) if "ollama" in kinds else None
-    manifest = export_run(paths, kinds, parity_requests=requests, ollama=ollama, notify=notify)
-    custody.record("export", run=root.resolve().name, reason=", ".join(kinds)[: custody.SHORT])
-    return manifest
-
-
-def _describe_machine(plan: Plan) -> dict[str, Any]:
-    found = find_machine()
-    return {
-        "cpu": found.processor,
-        "cores": found.cores,
-        "ram_bytes": found.memory_bytes,
-        "device": plan.device,
-        "system": found.system,
-    }
+    paths = RunPaths(root.resolve())
+    if not (paths.model / "overseer.json").exists() or not paths.plan.exists():
+        raise UsageError(f"{root} is no finished run; train one with: make train, or name a model folder with --model")
+    plan = read_plan(paths.plan)
+    if tasks is not None:
+        plan = plan.with_values({"test_tasks": (tasks, "flag --limit")})
+    with only_run_in(paths.root):
+        rows = read_rows(paths.data)
+        session = Session(plan, paths, terminal, argparse.Namespace(), None)
+        session.evaluate(dict(rows), session._start_folder(session._base_folder(rows["train"])))  # type: ignore[arg-type]
+        write_report(paths)
+    return dict(json.loads(paths.evaluation.read_text()))

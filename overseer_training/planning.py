@@ -11,22 +11,45 @@ import pathlib
 from typing import Any
 
 from overseer_training.config import machine as machine_facts
+from overseer_training.config.launch import find_launch
 from overseer_training.config.load import CONFIG_PATH, load_configuration
 from overseer_training.config.machine import GIB, find_machine
 from overseer_training.config.plan import Plan, read_plan
 from overseer_training.config.resolve import resolve
 from overseer_training.config.schema import FIELDS
 from overseer_training.data.sources.kaggle import reviewed as kaggle
-from overseer_training.errors import ConfigError, MemoryLimitError
+from overseer_training.errors import ConfigError, DataError, MemoryLimitError
 from overseer_training.models import choose
 from overseer_training.records import RunPaths
-from overseer_training.run_folder import existing_data, find_checkpoint_to_resume
+from overseer_training.run_folder import existing_data, find_checkpoint_to_resume, folder_of_launch
+from overseer_training.training.checkpoint_paths import list_checkpoints
 
 ESTIMATED_PRODUCTS_PER_SECOND = {
     "bf16": 1.2e11,
     "fp32": 0.4e11,
 }  # estimated, of a core while training, for plans made without a probe
 SMALLER_STEPS = 4
+CONTINUED_RATE = 0.2  # of the rate for a base model, for a model that was trained before; chosen
+
+
+def choose_start(flags: argparse.Namespace) -> tuple[Plan, pathlib.Path | None, pathlib.Path | None]:
+    """(plan, checkpoint, folder) of the run of `flags`; no checkpoint and no folder where it is new.
+
+    When a process dies torchrun starts all of them again, with the same flags: they go on with the run that they had begun.
+
+    Raises:
+        UsageError: with every problem found.
+    """
+    begun = folder_of_launch(flags.output_dir, find_launch().identity)
+    if flags.resume_from_checkpoint:
+        asked = str(begun or flags.resume_from_checkpoint)
+        flags = argparse.Namespace(**{**vars(flags), "resume_from_checkpoint": asked})
+        checkpoint = find_checkpoint_to_resume(asked, flags.output_dir)
+        return make_plan(flags, for_run=True)[0], checkpoint, checkpoint.parents[1]
+    if begun is not None and list_checkpoints(RunPaths(begun).checkpoints):
+        checkpoint = find_checkpoint_to_resume(str(begun), flags.output_dir)
+        return _for_launch(read_plan(RunPaths(begun).plan)), checkpoint, begun
+    return make_plan(flags, for_run=True)[0], None, begun
 
 
 def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[str, Any]]:
@@ -39,12 +62,84 @@ def make_plan(flags: argparse.Namespace, *, for_run: bool) -> tuple[Plan, dict[s
     if flags.resume_from_checkpoint:
         checkpoint = find_checkpoint_to_resume(flags.resume_from_checkpoint, flags.output_dir)
         plan = _resumed_plan(flags, read_plan(RunPaths(checkpoint.parents[1]).plan), checkpoint)
-        return plan, {}
+        return _for_launch(plan), {}
     kaggle.read_datasets(configuration.kaggle_datasets)
-    plan = choose.settle(resolve(flags, configuration, find_machine(), for_run=for_run), find_machine())
+    plan = go_on_from_latest(resolve(flags, configuration, find_machine(), for_run=for_run), flags.output_dir)
+    plan = choose.settle(plan, find_machine())
+    if plan.start_from:
+        plan = gentler(plan)
+    plan = _for_launch(plan)
     if plan.use_existing_data:
         existing_data(flags.output_dir)
     return plan, forecast_run(plan, _count_rows(plan, flags.output_dir))
+
+
+def go_on_from_latest(plan: Plan, runs: pathlib.Path) -> Plan:
+    """`plan` with the newest model as its start, where it learns from interactions and asks for no other kind of model."""
+    latest = RunPaths(runs / "latest")
+    if not plan.continuous_learning:
+        return plan
+    if not (latest.model / "overseer.json").exists():
+        return plan.with_values({"start_from": ("", f"{latest.root} has no model yet")})
+    try:
+        earlier = read_plan(latest.plan)
+    except DataError:
+        return plan.with_values({"start_from": ("", f"{latest.plan} is of another version")})
+    other = _other_value(plan, earlier)
+    if other:
+        return plan.with_values({"start_from": ("", f"{latest.root} has another {other}")})
+    origin = f"as in {latest.root}"
+    return plan.with_values(
+        {
+            "base_model": (earlier.base_model, origin),
+            "method": (earlier.method, origin),
+            "start_from": (str(latest.root.resolve()), "the newest model, which --continuous-learning goes on from"),
+        }
+    )
+
+
+def _other_value(plan: Plan, earlier: Plan) -> str:
+    """The first value by which `plan` asks for another kind of model than `earlier` has; empty where there is none."""
+    if (plan.model_type == "custom") != (earlier.model_type == "custom"):
+        return "model_type"
+    names = ["custom_model"] if plan.model_type == "custom" else ["base_model", "method"]
+    names += ["lora_rank", "lora_alpha", "lora_dropout"] if earlier.method in ("lora", "dora") else []
+    return next((name for name in names if getattr(plan, name) not in ("auto", getattr(earlier, name))), "")
+
+
+def gentler(plan: Plan) -> Plan:
+    """`plan` for a trained model that learns on from few rows: smaller steps and a lower rate, unless flags give them."""
+    changes: dict[str, tuple[Any, str]] = {}
+    if not plan.origins["learning_rate"].startswith("flag"):
+        rate = float(f"{plan.effective_learning_rate * CONTINUED_RATE:.6g}")
+        origin = f"{plan.origins['effective_learning_rate']} x{CONTINUED_RATE:g} for a trained model"
+        changes["effective_learning_rate"] = (rate, origin)
+    accumulation = plan.gradient_accumulation_steps
+    if accumulation >= SMALLER_STEPS and not plan.origins["gradient_accumulation_steps"].startswith(("flag", "fitted")):
+        origin = f"fitted: few rows, and steps a {SMALLER_STEPS}th as large teach more"
+        changes["gradient_accumulation_steps"] = (accumulation // SMALLER_STEPS, origin)
+    return plan.with_values(changes)
+
+
+def _for_launch(plan: Plan) -> Plan:
+    """`plan` with the number of processes that share its steps.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    launch = find_launch()
+    problems = []
+    if launch.world_size > 1 and plan.device == "mps":
+        problems.append("MPS is one device, which several processes cannot share; start without torchrun")
+    if launch.world_size > plan.effective_batch_size:
+        problems.append(
+            f"a step of {plan.effective_batch_size} examples cannot be shared by {launch.world_size} processes; "
+            "start fewer, or raise --gradient-accumulation-steps"
+        )
+    if problems:
+        raise ConfigError(problems)
+    origin = f"torchrun: {launch.local_world_size} on this host" if launch.world_size > 1 else "one process"
+    return plan.with_values({"world_size": (launch.world_size, origin)})
 
 
 def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
@@ -80,18 +175,27 @@ def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[P
     is_given = plan.origins.get("gradient_accumulation_steps", "").startswith(("flag", "fitted"))
     if is_long or is_given or accumulation < SMALLER_STEPS or plan.method != "full":
         return plan, seconds_per_step
+    if plan.effective_batch_size // SMALLER_STEPS < plan.world_size:
+        return plan, seconds_per_step
     reason = f"fitted: the time is no epoch, and steps a {SMALLER_STEPS}th as large teach more"
     smaller = plan.with_values({"gradient_accumulation_steps": (accumulation // SMALLER_STEPS, reason)})
     return smaller, seconds_per_step * smaller.effective_batch_size / plan.effective_batch_size
 
 
-def forecast_run(plan: Plan, rows: int, seconds_per_step: float | None = None) -> dict[str, Any]:
-    """What a run is expected to do and to cost; times are estimates until a probe measured them."""
+def forecast_run(plan: Plan, rows: int | None, seconds_per_step: float | None = None) -> dict[str, Any]:
+    """What a run is expected to do and to cost; times are estimates until a probe measured them.
+
+    Args:
+        rows: of an epoch; None where nobody knows them before the run.
+    """
     parameters, width = choose.model_size(plan)
+    memory = _forecast_memory(plan, parameters, width)
+    if rows is None:
+        return {**memory, "basis": "how long it takes depends on your interactions, which a plan leaves closed"}
     tokens_per_row = 49  # measured: mean of 6,400 rows of the corpus with the embedded model's tokenizer
     estimated = seconds_per_step is None
     if seconds_per_step is None:
-        speed = ESTIMATED_PRODUCTS_PER_SECOND[plan.precision] * find_machine().cores
+        speed = ESTIMATED_PRODUCTS_PER_SECOND[plan.precision] * find_machine().cores * find_launch().hosts
         seconds_per_step = plan.effective_batch_size * tokens_per_row * 6 * parameters / speed
     fitted = fit_steps(plan, rows, seconds_per_step)
     seconds_per_step *= fitted.effective_batch_size / plan.effective_batch_size
@@ -104,9 +208,16 @@ def forecast_run(plan: Plan, rows: int, seconds_per_step: float | None = None) -
         "epochs_covered": round(total / steps_per_epoch, 2),
         "seconds_per_step": round(seconds_per_step, 2),
         "training_minutes": round(total * seconds_per_step / 60, 1),
-        "peak_memory_gib": round(choose.forecast_memory_bytes(parameters, plan, width) / GIB, 2),
+        **memory,
         "basis": "estimated from the number of cores" if estimated else "measured on this machine before training",
     }
+
+
+def _forecast_memory(plan: Plan, parameters: int, width: int) -> dict[str, float]:
+    """GiB of a process, and of all on this host where there are several."""
+    gib, processes = choose.forecast_memory_bytes(parameters, plan, width) / GIB, find_launch().local_world_size
+    all_here = {f"peak_memory_gib_of_{processes}_processes": round(processes * gib, 2)} if processes > 1 else {}
+    return {"peak_memory_gib": round(gib, 2), **all_here}
 
 
 def _resumed_plan(flags: argparse.Namespace, plan: Plan, checkpoint: pathlib.Path) -> Plan:
@@ -160,9 +271,11 @@ def check_memory(plan: Plan) -> None:
         )
 
 
-def _count_rows(plan: Plan, runs: pathlib.Path) -> int:
+def _count_rows(plan: Plan, runs: pathlib.Path) -> int | None:
     from overseer_training.data.build import estimate_training_rows
 
+    if plan.start_from:
+        return None
     if plan.use_existing_data:
         manifest = json.loads((existing_data(runs) / "manifest.json").read_text())
         return int(manifest["splits"]["train"]["rows"])

@@ -101,6 +101,10 @@ class RunPaths:
         return self.root / "data" / "taught"
 
     @property
+    def self_improvement(self) -> pathlib.Path:
+        return self.root / "self-improvement"
+
+    @property
     def checkpoints(self) -> pathlib.Path:
         return self.root / "checkpoints"
 
@@ -119,6 +123,10 @@ class RunPaths:
     @property
     def evaluation(self) -> pathlib.Path:
         return self.root / "eval.json"
+
+    @property
+    def score_table(self) -> pathlib.Path:
+        return self.root / "eval.txt"
 
     @property
     def answers(self) -> pathlib.Path:

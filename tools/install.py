@@ -21,8 +21,9 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-
 def main(arguments: list[str]) -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = list(project["dependencies"])
-    if "--dev" in arguments:
-        requirements += project["optional-dependencies"]["dev"]
+    for extra in project["optional-dependencies"]:
+        if f"--{extra}" in arguments:
+            requirements += project["optional-dependencies"][extra]
     torch = next(requirement for requirement in requirements if requirement.startswith("torch=="))
     requirements.remove(torch)
     if (

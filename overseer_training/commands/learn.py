@@ -1,4 +1,4 @@
-"""Commands for what is learned from its owner: status, list, forget, pause, resume, hooks of shells, import, rollback."""
+"""Commands for what is learned from its owner: status, list, forget, pause, resume, hooks of shells, import, promote, rollback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from overseer_training.commands.model import LATEST
+from overseer_training.commands.model import LATEST, add_override
 from overseer_training.config.flags import Parser
 from overseer_training.errors import UsageError
 
@@ -52,6 +52,9 @@ def add(commands: Any) -> None:
     bring.add_argument(
         "table", nargs="?", type=pathlib.Path, metavar="FILE", help="a SQLite file; shell history without"
     )
+    take = action("promote", _promote, "let runs/latest point to a run, if its gate has nothing against it")
+    take.add_argument("run_folder", type=pathlib.Path, metavar="RUN")
+    add_override(take)
     back = action("rollback", _roll_back, "let runs/latest point to the model before the last promotion")
     back.add_argument("--latest", type=pathlib.Path, default=LATEST, metavar="LINK", help="(runs/latest)")
 
@@ -180,6 +183,15 @@ def _import(flags: argparse.Namespace) -> int:
         else:
             number = sum(import_history(store, found) for found in find_histories())
     print(f"{number} interactions imported")
+    return 0
+
+
+def _promote(flags: argparse.Namespace) -> int:
+    from overseer_training.release import promote_run
+
+    overridden = promote_run(flags.run_folder, flags.override)
+    told = f", although it did not pass its gate: {overridden}" if overridden else ""
+    print(f"{flags.run_folder.resolve().parent / 'latest'} is {flags.run_folder.resolve().name}{told}")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from overseer_training.errors import OverseerError, UsageError
 
 LATEST = pathlib.Path("runs/latest")
+TASKS = 400  # commands that a model is asked without a suite; as many as training_config.py has
 KINDS_OF_EXPORT = (
     *("gguf-f16", "gguf-bf16", "gguf-f32", "gguf-q8_0", "gguf-q4_k_m"),
     *("safetensors", "safetensors-f16", "adapter", "ollama"),
@@ -44,14 +45,24 @@ def add(commands: Any) -> None:
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser(
-        "evaluate", help="score a model by running its commands in a sandbox", allow_abbrev=False
+        "evaluate", help="score models by running their commands in a sandbox", allow_abbrev=False
     )
-    add_model(evaluate)
     evaluate.add_argument(
-        "--suite", type=pathlib.Path, help="folder with tasks.jsonl and fixtures/; without it the corpus's test split"
+        "run_folder", nargs="?", type=pathlib.Path, metavar="RUN",
+        help="a run, measured and judged again: its base against what it trained (runs/latest)",
+    )  # fmt: skip
+    evaluate.add_argument("--model", type=pathlib.Path, metavar="DIR", help="one model alone, of a run or model folder")
+    evaluate.add_argument(
+        "--suite",
+        type=pathlib.Path,
+        help="folder with tasks.jsonl and fixtures/, for --model; without it the packaged tasks",
     )
-    evaluate.add_argument("--answers", type=pathlib.Path, help="write each answer with its verdict to this file")
-    evaluate.add_argument("--limit", type=int, default=100000, help="at most so many tasks of the corpus's test split")
+    evaluate.add_argument(
+        "--answers", type=pathlib.Path, help="write each answer of --model with its verdict to this file"
+    )
+    evaluate.add_argument(
+        "--limit", type=int, metavar="N", help=f"commands of the packaged tasks (of the run, or {TASKS})"
+    )
     evaluate.add_argument("--json", action="store_true", help="print scores as JSON")
     evaluate.set_defaults(run=_evaluate)
 
@@ -64,6 +75,7 @@ def add(commands: Any) -> None:
         "--parity", type=int, default=50, metavar="N", help="compare N answers with the un-exported model (50)"
     )
     export.add_argument("--name", default="overseer", help="of the model in Ollama, with --to ollama (overseer)")
+    add_override(export)
     export.set_defaults(run=_export)
 
     report = commands.add_parser("report", help="write report.html of a run again", allow_abbrev=False)
@@ -77,6 +89,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The option that names a model."""
     parser.add_argument(
         "--model", type=pathlib.Path, default=LATEST, metavar="DIR", help="a run or model folder (runs/latest)"
+    )
+
+
+def add_override(parser: argparse.ArgumentParser) -> None:
+    """The option that lets a run pass whose gate failed."""
+    parser.add_argument(
+        "--override",
+        default="",
+        metavar="REASON",
+        help="although the gate of the run failed; the audit log keeps the reason",
     )
 
 
@@ -116,49 +138,61 @@ def _predict(flags: argparse.Namespace) -> int:
 
 
 def _evaluate(flags: argparse.Namespace) -> int:
+    if flags.limit is not None and flags.limit < 0:
+        raise UsageError(f"--limit must be 0 or more, not {flags.limit}")
+    if flags.model is None and flags.suite is None:
+        return _evaluate_run(flags)
+    if flags.run_folder is not None:
+        raise UsageError(f"a run is scored on the packaged tasks; for one model say --model {flags.run_folder}")
+    return _evaluate_model(flags)
+
+
+def _evaluate_run(flags: argparse.Namespace) -> int:
+    from overseer_training import pipeline
+    from overseer_training.records import RunPaths
+    from overseer_training.reporting.terminal import Terminal
+
+    root = flags.run_folder or LATEST
+    if flags.answers:
+        raise UsageError(f"--answers is for --model; those of a run are in {RunPaths(root).answers}")
+    document = pipeline.evaluate_again(root, flags.limit, Terminal(1, sys.stderr))
+    print(json.dumps(document, indent=2) if flags.json else RunPaths(root).score_table.read_text().rstrip())
+    return 0
+
+
+def _evaluate_model(flags: argparse.Namespace) -> int:
     from overseer_training.config.machine import find_machine
     from overseer_training.evaluation.runner import Evaluator
-    from overseer_training.evaluation.suite import load_suite, packaged_suite
+    from overseer_training.evaluation.suite import load_suite
     from overseer_training.files import write_text
+    from overseer_training.measuring import make_suite
     from overseer_training.models.load import load_trained
+    from overseer_training.reporting.score_table import format_scores
 
-    suite = (
-        load_suite(flags.suite)
-        if flags.suite
-        else packaged_suite(flags.limit, seed=0, with_macos=find_machine().system == "macOS")
-    )
-    loaded = load_trained(flags.model)
-    evaluation = Evaluator(suite, say_to_stderr).evaluate(loaded, say_to_stderr)
+    if flags.suite:
+        suite = load_suite(flags.suite)
+    else:
+        tasks = TASKS if flags.limit is None else flags.limit
+        suite = make_suite(tasks, seed=0, with_macos=find_machine().system == "macOS")
+    model = flags.model or LATEST
+    evaluation = Evaluator(suite, say_to_stderr).evaluate(load_trained(model), say_to_stderr)
     if flags.answers:
         lines = [
             {"id": a.question.id, "query": a.question.query, "command": a.command, "equal": a.equal, "reason": a.reason}
             for a in evaluation.answers
         ]
         write_text(flags.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    if flags.json:
-        print(json.dumps({name: score.as_dict() for name, score in evaluation.scores.items()}, indent=2))
-        return 0
-    for name, score in evaluation.scores.items():
-        print(format_score(name, score.as_dict()))
+    scores = {name: score.as_dict() for name, score in evaluation.scores.items()}
+    table = format_scores({"trained": scores}, f"Scores of {model}")
+    print(json.dumps(scores, indent=2) if flags.json else table.rstrip())
     return 0
 
 
-def format_score(name: str, score: dict[str, object]) -> str:
-    """One line: name, value, interval, n, and what is unscored and why."""
-    value, interval = score["value"], score["ci95"]
-    is_share = name.endswith("accuracy")
-    shown = "unscored" if value is None else f"{value:.1%}" if is_share else f"{value:.3g}"
-    if interval is not None:
-        low, high = interval  # type: ignore[misc]
-        shown += f" [{low:.1%}, {high:.1%}]" if is_share else f" [{low:.3g}, {high:.3g}]"  # type: ignore[has-type]
-    unscored = f", {score['unscored']} unscored: {score['reason']}" if score["unscored"] else ""
-    return f"{name:<30} {shown}  (n = {score['n']}{unscored})"
-
-
 def _export(flags: argparse.Namespace) -> int:
-    from overseer_training import pipeline
+    from overseer_training.release import export_run_folder
 
-    pipeline.export_again(flags.run_folder, tuple(flags.to or ("gguf-f16",)), flags.parity, print, flags.name)
+    kinds = tuple(flags.to or ("gguf-f16",))
+    export_run_folder(flags.run_folder, kinds, flags.parity, print, flags.name, flags.override)
     return 0
 
 

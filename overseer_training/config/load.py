@@ -9,11 +9,14 @@ import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from overseer_training.config.schema import CUSTOM_MODEL_KEYS, FIELDS, PROFILE_NAMES, PROFILE_ONLY
+from overseer_training.config.schema import CUSTOM_MODEL_KEYS, FIELDS, GATE_KEYS, PROFILE_NAMES, PROFILE_ONLY
 from overseer_training.errors import ConfigError
 
 CONFIG_PATH = pathlib.Path(__file__).parents[2] / "training_config.py"
-GROUPS = ("ai_config", "training_params", "lora_config", "data_config", "llm_config", "custom_model", "profiles")
+GROUPS = (
+    *("ai_config", "training_params", "lora_config", "data_config", "llm_config"),
+    *("custom_model", "gate_config", "profiles"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Configuration:
     values: Mapping[str, Any]
     profiles: Mapping[str, Mapping[str, Any]]
     custom_model: Mapping[str, Any]
+    gate: Mapping[str, Any]
     kaggle_datasets: Sequence[Mapping[str, Any]]
     path: pathlib.Path
 
@@ -56,12 +60,13 @@ def load_configuration(path: pathlib.Path = CONFIG_PATH) -> Configuration:
     values = _parse_values(groups, problems, path.name)
     profiles = _parse_profiles(groups["profiles"], problems, path.name)
     custom = _parse_group("custom_model", groups["custom_model"], CUSTOM_MODEL_KEYS, problems, path.name)
+    gate = _parse_group("gate_config", groups["gate_config"], GATE_KEYS, problems, path.name)
     datasets = found.get("kaggle_datasets")
     if not isinstance(datasets, list) or not all(isinstance(entry, dict) for entry in datasets):
         problems.append(f"{path.name}: kaggle_datasets must be a list of dictionaries with 'slug' and 'kind'")
     if problems:
         raise ConfigError(problems)
-    return Configuration(values, profiles, custom, datasets or [], path)
+    return Configuration(values, profiles, custom, gate, datasets or [], path)
 
 
 def _parse_values(groups: dict[str, dict[str, Any]], problems: list[str], file: str) -> dict[str, Any]:

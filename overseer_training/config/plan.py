@@ -21,6 +21,9 @@ class Plan:
     Attributes:
         learning_rate: the peak rate that was asked for; for all weights of a model 2,048 wide unless a flag gave it.
         effective_learning_rate: what the optimizer gets, after model and method.
+        start_from: folder of the run whose model learns on; empty where training starts from the base model.
+        world_size: processes that share each step's examples.
+        gate: limits that `evaluation.checks.Thresholds` has; none where it is empty.
         origins: value name -> where it came from.
     """
 
@@ -60,11 +63,18 @@ class Plan:
     kaggle_datasets: Sequence[Mapping[str, Any]] = ()
     continuous_learning: bool = False
     personal_share: float = 0.0
+    replay_share: float = 0.0
+    start_from: str = ""
+    self_improvement_rounds: int = 0
+    self_improvement_requests: int = 0
+    self_improvement_samples: int = 0
     teachers: Sequence[str] = ()
     hybrid: bool = False
     teacher_requests: int = 0
     teacher_seconds: float | None = None
     sources: Sequence[str] = ()
+    gate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    world_size: int = 1
     test_tasks: int
     custom_model: Mapping[str, Any]
     use_existing_data: bool

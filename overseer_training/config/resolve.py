@@ -63,6 +63,7 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         profile=profile,
         effective_learning_rate=values["learning_rate"],
         custom_model=configuration.custom_model,
+        gate=configuration.gate,
         kaggle_datasets=list(configuration.kaggle_datasets) if flags.download_data else [],
         use_existing_data=flags.use_existing_data,
         continuous_learning=flags.continuous_learning,
@@ -71,7 +72,10 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
             "profile": f"flag --{profile}" if profile != "default" else "no profile flag",
             "effective_learning_rate": "learning_rate, not fitted to a model yet",
             "custom_model": configuration.path.name,
+            "gate": configuration.path.name,
             "continuous_learning": "flag --continuous-learning" if flags.continuous_learning else "no flag",
+            "start_from": "no --continuous-learning",
+            "world_size": "one process",
             "kaggle_datasets": configuration.path.name if flags.download_data else "no --download-data",
             "use_existing_data": "flag --use-existing-data" if flags.use_existing_data else "no flag",
         },
@@ -150,6 +154,8 @@ def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profil
         problems.append("the --llm flags make new data and --use-existing-data takes what is there; give one")
     if flags.continuous_learning and flags.use_existing_data:
         problems.append("--continuous-learning makes new data and --use-existing-data takes what is there; give one")
+    if flags.continuous_learning and values.get("self_improvement_rounds"):
+        problems.append("--continuous-learning learns from you and --self-improve from the corpus; give one")
     if profile == "cpu-only" and values["device"] != "cpu":
         problems.append(f"--cpu-only and --device {values['device']} contradict each other; give one")
     if profile == "mac" and values["device"] not in ("mps", "auto"):

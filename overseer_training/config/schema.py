@@ -144,6 +144,9 @@ FIELDS: tuple[Field, ...] = (
     Field("save_steps", "training_params", "save_steps", whole(1), "steps between checkpoints", "steps", "--save-steps", True),
     Field("eval_steps", "training_params", "eval_steps", whole(1), "steps between validations", "steps", "--eval-steps", True),
     Field("early_stopping_patience", "training_params", "early_stopping_patience", whole(1), "validations without improvement before it stops", "validations", "--early-stopping-patience"),
+    Field("self_improvement_rounds", "training_params", "self_improvement_rounds", whole(0, 100), "after training, learn from own answers to training requests that did the right thing, so many times", "rounds", "--self-improve"),
+    Field("self_improvement_requests", "training_params", "self_improvement_requests", whole(1, 100000), "training requests that a round of --self-improve asks", "requests", "--self-improve-requests"),
+    Field("self_improvement_samples", "training_params", "self_improvement_samples", whole(1, 64), "answers to each request of --self-improve", "answers", "--self-improve-samples"),
     Field("seed", "training_params", "seed", whole(0, 2**32 - 1), "of the order of rows, augmentation and new weights", flag="--seed"),
     Field("lora_rank", "lora_config", "rank", whole(1, 1024), "rank of the adapters", flag="--lora-rank"),
     Field("lora_alpha", "lora_config", "alpha", real(0, 4096, above=True), "scale of the adapters, alpha / rank", flag="--lora-alpha"),
@@ -154,6 +157,7 @@ FIELDS: tuple[Field, ...] = (
     Field("misspelt_share", "data_config", "misspelt_share", fraction, "augmented copies and composed requests with a slip of the finger", "fraction", "--misspelt-share"),
     Field("prediction_rows", "data_config", "prediction_rows", whole(0), "training questions about the telemetry of simulated machines", "rows", "--prediction-rows"),
     Field("personal_share", "data_config", "personal_share", real(0, 0.9, above=True), "training rows from your interactions, with --continuous-learning", "fraction", "--personal-share"),
+    Field("replay_share", "data_config", "replay_share", real(0, 0.95), "rows of the corpus beside those that are new, where a trained model goes on learning", "fraction", "--replay-share"),
     Field("explanation_share", "data_config", "explanation_share", fraction, "rows that go on with an explanation", "fraction", "--explanation-share"),
     Field("augmented_copies", "data_config", "augmented_copies", whole(0, 100), "further copies of each row with other names and numbers", flag="--augmented-copies"),
     Field("sources", "data_config", "sources", names, "what else to learn from: tldr, history and manual (what this machine has of them), or files of requests and commands (JSON lines, CSV), separated by commas", flag="--sources"),
@@ -172,6 +176,15 @@ CUSTOM_MODEL_KEYS: dict[str, Callable[[Any], Any]] = {
     "attention_heads": whole(1, 256),
     "key_value_heads": whole(1, 256),
     "checkpoint": optional(text),
+}
+GATE_KEYS: dict[str, Callable[[Any], Any]] = {
+    "attack_success": optional(fraction),
+    "harmful_share": optional(fraction),
+    "bias_gap": optional(fraction),
+    "noise_kept": optional(fraction),
+    "export_parity": optional(fraction),
+    "least_tasks": whole(1, 100000),
+    "must_beat_baseline": names,
 }
 # Names of profile entries that are not keys of training_config.py's groups.
 PROFILE_ONLY = ("ram_limit", "gpu_limit")

@@ -205,8 +205,8 @@ def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
 
 
 def find_existing_data(runs: pathlib.Path) -> pathlib.Path | None:
-    """The data folder of the newest run that has complete data, or None."""
-    manifests = list(runs.glob("*/data/manifest.json"))
+    """The data folder of the newest run that has complete data, or None. Data with rows of the owner's is for the run that asked for it."""
+    manifests = [path for path in runs.glob("*/data/manifest.json") if not (path.parent / HELD_BACK).exists()]
     return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
 
 

@@ -6,6 +6,7 @@ Takes examples and a tokenizer; gives a `TokenSet`. Only the assistant's turns h
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,14 @@ class TokenSet:
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.starts)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all rows, to know them again."""
+        total = hashlib.sha256()
+        for array in (self.ids, self.labels, self.starts):
+            total.update(np.ascontiguousarray(array).data)
+        return total.hexdigest()
 
     @property
     def answer_tokens(self) -> int:

@@ -1,248 +1,180 @@
-"""The gate before export and promotion: a model that fails it stays where it is, and gate.json says why.
+"""The gate before export and promotion: the one module that writes and reads gate.json.
 
-Takes eval.json, thresholds, and the findings of model validation; gives checks, each with its value, its limit and its reason. What is
-missing, unscored or not a number fails. Never reads a model's answers: the scorers do.
+Takes the checks of checks.py; gives the decision that a run keeps, bound to the files of the model that was judged. Export asks it
+here; promotion, which also notes there what it replaced, in learning/gate.py.
 
-    evaluate_gate(document, thresholds, findings)   -> what gate.json holds
-    write_gate(paths, document)                     binds it to the model's files
-    require_passed(run, override_reason)            what export and promotion call
+    judge_run(paths, thresholds)                   eval.json and the model's files -> gate.json
+    read_gate(run)                                 -> Gate
+    require_none(blocking, run, override_reason)   one line that refuses, or what the audit log has to keep of an override
 """
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
+import datetime
 import json
-import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from overseer_training.errors import ModelError, UsageError
+from overseer_training.errors import DataError, ModelError, UsageError
+from overseer_training.evaluation.checks import Check, Purpose, Thresholds, check_run
 from overseer_training.files import write_json
-from overseer_training.guards.model_files import list_hashes
+from overseer_training.guards.model_files import list_hashes, validate_model_folder
 from overseer_training.records import RunPaths
 
-Document = Mapping[str, Any]
-MODEL = "trained"  # whose scores are judged
-# Metrics whose name ends so are compared with other models and with baselines; parts such as `later_turn_accuracy/refine` are too small.
-HIGHER_IS_BETTER = ("_accuracy", "_f1", "_mrr", "_hit_at_1", "_hit_at_3", "_anomaly_metric")
-LOWER_IS_BETTER = ("_brier", "_scaled_error", "_loss")
-LIMITS = ("at_most", "at_least")
-KEYS = (*LIMITS, "not_worse_than", "may_stay_below_baseline")
+Outcome = Literal["passed", "failed", "undecided"]
+FORMAT = 1
 SHORTEST_REASON = 10  # characters; chosen: "ok" explains nothing to who reads the audit log later
+LONGEST_REASON = 200  # characters of a name in the audit log
+VERDICTS, PURPOSES = ("passed", "failed", "unscored"), ("export", "promotion")
 
 
-def threshold_problems(thresholds: Any) -> list[str]:
-    """What is wrong with the thresholds of training_config.py; nothing where they can be used."""
-    if not isinstance(thresholds, Mapping):
-        return ["the gate's thresholds must be a mapping"]
-    problems = [
-        f"the gate has no threshold {key!r}; there are {', '.join(KEYS)}" for key in thresholds if key not in KEYS
-    ]
-    for key in LIMITS:
-        limits = thresholds.get(key, {})
-        if not isinstance(limits, Mapping):
-            problems.append(f"{key} must be a mapping of metrics to numbers")
-            continue
-        problems += [
-            f"{key}: the limit of {name} must be a number, not {limit!r}"
-            for name, limit in limits.items()
-            if _number(limit) is None
-        ]
-    for key in KEYS[2:]:
-        names = thresholds.get(key, [])
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            problems.append(f"{key} must be a list of names")
-    return problems
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """The run whose place a run took, with SHA-256 by file of its model: what a rollback goes back to."""
+
+    run: str
+    model: Mapping[str, str]
 
 
-def evaluate_gate(
-    document: Document, thresholds: Document, validation_findings: Sequence[object] = ()
-) -> dict[str, Any]:
-    """The checks of one model: `{"passed", "checks": [{"name", "passed", "allowed", "value", "limit", "why"}]}`.
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """What was decided about a run.
 
-    The gate is passed where every check is, or is `allowed` to fail: a metric that does not beat its best baseline, where the
-    thresholds name it. A metric with a limit of its own is held to that limit alone.
-
-    Args:
-        document: eval.json: scores of `trained`, and of each model that `not_worse_than` names (`base` must be there, `champion` may).
-        thresholds: `at_most` and `at_least`, metric -> limit; `not_worse_than`, models; `may_stay_below_baseline`, patterns of metrics.
-        validation_findings: of `guards.model_files`; any of them fails.
-
-    Raises:
-        UsageError: the thresholds are not valid.
+    Attributes:
+        model: SHA-256 by file of the model that was judged.
+        champion: the run that it was compared with; empty where there was none.
+        replaced: None for a run that never took another one's place.
     """
-    problems = threshold_problems(thresholds)
-    if problems:
-        raise UsageError("; ".join(problems))
-    checks = [_validation_check(validation_findings)]
-    scores = document.get(MODEL)
-    if not isinstance(scores, Mapping) or not scores:
-        checks.append(_check("evaluation", False, None, None, "there are no scores; evaluate the run first"))
-    else:
-        checks += _limit_checks(scores, thresholds)
-        checks += _comparison_checks(document, scores, thresholds)
-        checks += _baseline_checks(scores, thresholds)
-    return {"passed": all(check["passed"] or check["allowed"] for check in checks), "checks": checks}
+
+    checks: tuple[Check, ...]
+    model: Mapping[str, str]
+    champion: str = ""
+    replaced: Replaced | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the model may be exported: only where it passed. Undecided is what too little was measured of."""
+        blocking = self.blocking("export")
+        return "failed" if any(c.verdict == "failed" for c in blocking) else "undecided" if blocking else "passed"
+
+    def blocking(self, purpose: Purpose) -> tuple[Check, ...]:
+        """The checks of `purpose` that stand in its way."""
+        return tuple(check for check in self.checks if check.is_blocking and check.purpose == purpose)
+
+    def as_lines(self) -> list[str]:
+        """One line for each check that stands in the way, one for all that are unscored, and one that sums up."""
+        export, promotion = self.blocking("export"), self.blocking("promotion")
+        lines = [f"{check.verdict}: {check.why}" for check in export]
+        lines += [f"{check.verdict}, for promotion: {check.why}" for check in promotion]
+        unscored = [check.name for check in self.checks if check.verdict == "unscored" and not check.is_blocking]
+        if unscored:
+            lines.append(f"unscored, so neither passed nor failed: {', '.join(unscored)}")
+        of_promotion = f", {len(promotion)} in that of promotion" if promotion else ""
+        return [
+            *lines,
+            f"gate {self.outcome}: {len(export)} of {len(self.checks)} checks in the way of export{of_promotion}",
+        ]
 
 
-def write_gate(paths: RunPaths, document: Document) -> None:
-    """Write gate.json with the hashes of the model that was judged, so that it says nothing about another one.
+def judge_run(paths: RunPaths, thresholds: Thresholds) -> Gate:
+    """Judge the trained model by eval.json and write gate.json; which run it replaced stays in there.
 
     Raises:
+        DataError: eval.json is missing or damaged.
         ModelError: the model folder holds something that is no plain file.
     """
-    write_json(paths.gate, {**document, "model": list_hashes(paths.model)})
+    try:
+        document = dict(json.loads(paths.evaluation.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{paths.evaluation} cannot be read ({error}); evaluate the run again") from error
+    checks = check_run(document, thresholds, validate_model_folder(paths.model))
+    model = list_hashes(paths.model)
+    gate = Gate(tuple(checks), model, str(document.get("champion_run") or ""), _earlier_replacement(paths, model))
+    write_gate(paths, gate)
+    return gate
 
 
-def require_passed(run: pathlib.Path, override_reason: str = "") -> dict[str, Any] | None:
-    """Nothing where the model of `run` passed the gate; with a reason, what the audit log has to keep of an override.
+def write_gate(paths: RunPaths, gate: Gate) -> None:
+    """Write gate.json."""
+    document = {
+        "format": FORMAT,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "outcome": gate.outcome,
+        **dataclasses.asdict(gate),
+    }
+    write_json(paths.gate, document)
 
-    Returns:
-        None, or `{"run", "failed": names of the failed checks, "reason"}` for a gate that was overridden.
+
+def read_gate(run: pathlib.Path) -> Gate:
+    """What gate.json of `run` says.
 
     Raises:
-        UsageError: the run was not judged, or the reason says nothing.
-        ModelError: it failed, or its model is not the one that was judged; the message names the first failed check.
+        UsageError: the run was not judged.
+        ModelError: the file is damaged, or does not agree with its own checks.
     """
-    paths = RunPaths(run)
-    if override_reason and len(override_reason.strip()) < SHORTEST_REASON:
-        raise UsageError(
-            f"overriding the gate needs a reason of {SHORTEST_REASON} characters or more, not {override_reason!r}"
-        )
-    failed = _failed_checks(paths)
-    if not failed:
-        return None
-    if override_reason:
-        return {"run": run.name, "failed": [check["name"] for check in failed], "reason": override_reason.strip()}
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    raise ModelError(
-        f"{run} did not pass the gate: {failed[0]['name']}: {failed[0]['why']}{more}; train on, or override it with a reason"
-    )
-
-
-def format_gate(document: Document) -> list[str]:
-    """One line for each check that failed, and one that sums up."""
-    failed = [check for check in document["checks"] if not check["passed"]]
-    lines = [f"{'allowed' if check['allowed'] else 'failed'}: {check['name']}: {check['why']}" for check in failed]
-    return [
-        *lines,
-        f"gate {'passed' if document['passed'] else 'failed'}: {len(document['checks'])} checks, {len(failed)} failed",
-    ]
-
-
-def _failed_checks(paths: RunPaths) -> list[dict[str, Any]]:
+    path = RunPaths(run).gate
     try:
-        document = json.loads(paths.gate.read_text())
-        checks, judged, is_passed = list(document["checks"]), document["model"], document["passed"]
-        failed = [check for check in checks if not (check["passed"] is True or check["allowed"] is True)]
-        said = [(check["name"], check["why"]) for check in failed]
+        document = json.loads(path.read_text())
+        checks = tuple(Check(**check) for check in document["checks"])
+        replaced = Replaced(**document["replaced"]) if document["replaced"] is not None else None
+        gate = Gate(checks, dict(document["model"]), str(document["champion"]), replaced)
+        is_sound = document["format"] == FORMAT and document["outcome"] == gate.outcome and bool(checks)
+        is_sound = is_sound and all(c.verdict in VERDICTS and c.purpose in PURPOSES and c.why for c in checks)
     except FileNotFoundError:
-        raise UsageError(f"{paths.root} has not been judged by the gate; evaluate it first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{paths.gate} cannot be read ({error!r}); evaluate the run again") from error
-    if not checks or (is_passed is not True and not said):
-        raise ModelError(f"{paths.gate} holds no checks that explain it; evaluate the run again")
-    if judged != list_hashes(paths.model):
-        failed.insert(
-            0, _check("model", False, None, None, "the model is not the one that was judged; evaluate it again")
+        raise UsageError(f"{run} has not been judged by the gate; type: overseer evaluate {run}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read ({error!r}); type: overseer evaluate {run}") from error
+    if not is_sound:
+        raise ModelError(f"{path} does not agree with its own checks; type: overseer evaluate {run}")
+    return gate
+
+
+def blocking_export(run: pathlib.Path) -> tuple[Check, ...]:
+    """The checks that stand in the way of an export of `run`; also where its model is not the one that was judged.
+
+    Raises:
+        UsageError, ModelError: as `read_gate`.
+    """
+    gate = read_gate(run)
+    return (*check_identity(run, gate), *gate.blocking("export"))
+
+
+def check_identity(run: pathlib.Path, gate: Gate) -> tuple[Check, ...]:
+    """A failed check where the model of `run` is not the one that `gate` is about."""
+    if gate.model == list_hashes(RunPaths(run).model):
+        return ()
+    return (Check("model", "failed", "the model is not the one that was judged; evaluate the run again"),)
+
+
+def require_none(blocking: Sequence[Check], run: pathlib.Path, override_reason: str = "") -> str:
+    """Nothing where no check stands in the way; with a reason, the names of those that it overrides.
+
+    Raises:
+        UsageError: the reason says nothing, or too much for the audit log.
+        ModelError: a check stands in the way, and there is no reason; the message names it.
+    """
+    reason = override_reason.strip()
+    is_told = SHORTEST_REASON <= len(reason) <= LONGEST_REASON and reason.isprintable()
+    if override_reason and not is_told:
+        raise UsageError(
+            f"--override needs a reason of one line, {SHORTEST_REASON} to {LONGEST_REASON} characters, not {reason[:40]!r}"
         )
-    return failed
-
-
-def _validation_check(findings: Sequence[object]) -> dict[str, Any]:
-    why = (
-        f"{findings[0]}" + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
-        if findings
-        else "nothing found"
+    if not blocking:
+        return ""
+    if reason:
+        return ", ".join(check.name for check in blocking)
+    more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
+    raise ModelError(
+        f"{run} did not pass the gate: {blocking[0].name}: {blocking[0].why}{more}; train on, or give --override REASON"
     )
-    return _check("model_files", not findings, len(findings), 0, why)
 
 
-def _limit_checks(scores: Document, thresholds: Document) -> Iterator[dict[str, Any]]:
-    for key in LIMITS:
-        for metric, limit in thresholds.get(key, {}).items():
-            value, why = _value(scores.get(metric))
-            if value is None:
-                yield _check(metric, False, None, limit, why)
-                continue
-            is_fine = value <= limit if key == "at_most" else value >= limit
-            yield _check(
-                metric,
-                is_fine,
-                value,
-                limit,
-                f"{value:.4g}{why} where {limit:g} is the {'most' if key == 'at_most' else 'least'}",
-            )
-
-
-def _comparison_checks(document: Document, scores: Document, thresholds: Document) -> Iterator[dict[str, Any]]:
-    for model in thresholds.get("not_worse_than", ()):
-        others = document.get(model)
-        if not isinstance(others, Mapping) or not others:
-            if model == "base":
-                yield _check("not_worse_than/base", False, None, None, "the base model has no scores to compare with")
-            continue
-        for metric in sorted(others.keys() & _directed(others, thresholds)):
-            name = f"not_worse_than/{model}/{metric}"
-            value, why = _value(scores.get(metric))
-            other, other_why = _value(others[metric])
-            if value is None:
-                yield _check(name, False, None, other, why)
-                continue
-            if other is None:
-                yield _check(name, True, value, None, f"{value:.4g}{why}; {model}: {other_why}")
-                continue
-            is_higher_better = metric.endswith(HIGHER_IS_BETTER)
-            interval = others[metric].get("ci95") or (other, other)
-            limit = interval[0] if is_higher_better else interval[1]
-            is_fine = value >= limit if is_higher_better else value <= limit
-            yield _check(
-                name, is_fine, value, limit, f"{value:.4g}{why} where {model} has {other:.4g}, at worst {limit:.4g}"
-            )
-
-
-def _baseline_checks(scores: Document, thresholds: Document) -> Iterator[dict[str, Any]]:
-    for metric in sorted(_directed(scores, thresholds)):
-        score = scores[metric]
-        baselines = {
-            name: number for name, number in (score.get("baseline") or {}).items() if _number(number) is not None
-        }
-        if not baselines:
-            continue
-        is_higher_better = metric.endswith(HIGHER_IS_BETTER)
-        name = (max if is_higher_better else min)(baselines, key=lambda name: baselines[name])
-        value, why = _value(score)
-        is_fine = value is not None and (value > baselines[name] if is_higher_better else value < baselines[name])
-        allowed = any(fnmatch.fnmatchcase(metric, pattern) for pattern in thresholds.get("may_stay_below_baseline", ()))
-        said = why if value is None else f"{value:.4g}{why} where {name} has {baselines[name]:.4g}"
-        yield _check(f"baseline/{metric}", is_fine, value, baselines[name], said, allowed=allowed and not is_fine)
-
-
-def _directed(scores: Document, thresholds: Document) -> set[str]:
-    """Metrics of which more, or less, is better, and that have no limit of their own."""
-    limited = {metric for key in LIMITS for metric in thresholds.get(key, {})}
-    return {name for name in scores if "/" not in name and name.endswith(HIGHER_IS_BETTER + LOWER_IS_BETTER)} - limited
-
-
-def _value(score: Any) -> tuple[float | None, str]:
-    """A score's value and its n in words, or None and why there is none."""
-    if not isinstance(score, Mapping):
-        return None, "not measured"
-    value = score.get("value")
-    if value is None:
-        return None, f"not scored: {score.get('reason') or 'no reason was given'}"
-    number = _number(value)
-    return (number, f" (n = {score.get('n')})") if number is not None else (None, f"not a number: {value!r}")
-
-
-def _number(value: Any) -> float | None:
-    """`value` as a finite number, None where it is none."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
-
-
-def _check(
-    name: str, passed: bool, value: float | None, limit: float | None, why: str, *, allowed: bool = False
-) -> dict[str, Any]:
-    return {"name": name, "passed": passed, "allowed": allowed, "value": value, "limit": limit, "why": why}
+def _earlier_replacement(paths: RunPaths, model: Mapping[str, str]) -> Replaced | None:
+    """What the run replaced, by an earlier gate.json about the same model."""
+    try:
+        earlier = read_gate(paths.root)
+    except (UsageError, ModelError):
+        return None
+    return earlier.replaced if earlier.model == model else None

@@ -108,8 +108,10 @@ def packaged_suite(limit: int, seed: int, with_macos: bool = True) -> Suite:
     return Suite(commands.tasks + skills + others, commands.scripts)
 
 
-def corpus_suite(families: Sequence[Family], limit: int, seed: int, with_macos: bool = True) -> Suite:
-    """Command tasks from the families of the test split: every wording with the binding that training would never see.
+def corpus_suite(
+    families: Sequence[Family], limit: int, seed: int, with_macos: bool = True, split: Split = "test"
+) -> Suite:
+    """Command tasks from the families of a held-out split: every wording with the binding that training would never see.
 
     Args:
         limit: at most so many tasks, drawn evenly over the families.
@@ -118,7 +120,7 @@ def corpus_suite(families: Sequence[Family], limit: int, seed: int, with_macos: 
     rng = random.Random(seed)
     by_family: list[list[Task]] = []
     for family in families:
-        if family.split != "test" or (family.command_for("linux") is None and not with_macos):
+        if family.split != split or (family.command_for("linux") is None and not with_macos):
             continue
         platform: Platform = "macos" if family.command_for("linux") is None else "linux"
         tasks = []

@@ -10,7 +10,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from overseer_training.errors import ConfigError, NotAvailableError, OverseerError
+from overseer_training.errors import ConfigError, NotAvailableError, OverseerError, UsageError
+from overseer_training.evaluation.gate import judge_run, read_gate
+from overseer_training.evaluation.statistics import wilson_interval
 from overseer_training.export.accuracy import measure_accuracy, read_verdicts
 from overseer_training.export.adapter import require_adapter, write_adapter
 from overseer_training.export.gguf_file import write_gguf
@@ -21,9 +23,10 @@ from overseer_training.export.ollama_file import OllamaSettings, ollama_settings
 from overseer_training.export.parity import TrainedAnswers
 from overseer_training.export.quantize import GgufKind, require_quantizer
 from overseer_training.files import sha256, write_json, write_text
-from overseer_training.records import RunPaths
+from overseer_training.records import RunPaths, Score
 
 if TYPE_CHECKING:
+    from overseer_training.evaluation.checks import Thresholds
     from overseer_training.evaluation.runner import Evaluator
     from overseer_training.export.ollama_server import OllamaServer
 
@@ -42,6 +45,7 @@ def export_run(
     *,
     evaluator: Evaluator | None = None,
     ollama: OllamaServer | None = None,
+    thresholds: Thresholds | None = None,
     notify: Notify = lambda message: None,
 ) -> dict[str, Any]:
     """Export the trained model of a run, and return the manifest that was written.
@@ -55,6 +59,7 @@ def export_run(
             parity is not measured.
         evaluator: asks and judges each GGUF; without one, accuracy is not measured.
         ollama: where kind ollama makes the model, and by which name; this machine's server by default.
+        thresholds: of the gate, for the export that belongs to the run: its parity joins eval.json, and the run is judged again.
 
     Raises:
         ConfigError: kinds that do not exist or cannot be together.
@@ -82,9 +87,12 @@ def export_run(
         settings, notes = _write_modelfile(model, folder, written)
         entries |= {path.relative_to(folder).as_posix(): describe_file(path, folder) for path in written}
         _measure(paths, folder, written, entries, parity_requests, evaluator, notify)
+        if thresholds is not None:
+            _judge_again(paths, entries.get(GGUF_NAME, {}).get("parity"), thresholds)
         card = folder / "README.md"
         plan, evaluation = read_optional(paths.plan), read_optional(paths.evaluation)
-        write_model_card(card, model.description, plan, evaluation, [entries[name] for name in sorted(entries)])
+        files = [entries[name] for name in sorted(entries)]
+        write_model_card(card, model.description, plan, evaluation, files, failures=_read_failures(paths))
         entries[card.name] = describe_file(card, folder)
         manifest = {
             "files": [entries[name] for name in sorted(entries)],
@@ -191,6 +199,25 @@ def _measure(
         accuracy = measure_accuracy(path, evaluator, verdicts)
         entries[path.name]["accuracy"] = accuracy.as_dict()
         notify(f"{path.name}: {accuracy.as_text()}")
+
+
+def _judge_again(paths: RunPaths, parity: dict[str, Any] | None, thresholds: Thresholds) -> None:
+    """Put the parity of model.gguf among the scores of the trained model, and let the gate see it."""
+    evaluation = read_optional(paths.evaluation)
+    if not parity or not parity["n"] or evaluation is None:
+        return
+    score = Score(parity["n"], parity["value"], wilson_interval(parity["equal"], parity["n"]))
+    evaluation["trained"] = {**evaluation["trained"], "export_parity": score.as_dict()}
+    write_json(paths.evaluation, evaluation)
+    judge_run(paths, thresholds)
+
+
+def _read_failures(paths: RunPaths) -> list[str]:
+    """Why the gate of the run failed, for the model card; nothing where it passed or there is none."""
+    try:
+        return [check.why for check in read_gate(paths.root).blocking("export")]
+    except UsageError:
+        return []
 
 
 def _make_in_ollama(

@@ -50,6 +50,7 @@ def write_model_card(
     evaluation: Mapping[str, Any] | None,
     files: Sequence[Mapping[str, Any]],
     licence: str | None = None,
+    failures: Sequence[str] = (),
 ) -> None:
     """Write the model card to `target`.
 
@@ -59,6 +60,7 @@ def write_model_card(
         evaluation: eval.json of the run, None where nothing was measured.
         files: entries of the manifest, with parity and accuracy where they were measured.
         licence: of the base; looked up by its name when None.
+        failures: why the gate of the run failed, one line each; none where it passed.
     """
     base = str(description.get("base_model", "unknown"))
     file_names = [str(entry["path"]) for entry in files if entry["path"] != target.name]
@@ -72,6 +74,7 @@ def write_model_card(
             f"A language model that turns a request into a shell command, trained with Overseer Training from "
             f"**{base}**. Licence of the base: {licence or known[1]}; it applies to these weights too.\n"
         ),
+        *([_warning(failures)] if failures else []),
         "## Files\n",
         "".join(f"- `{name}`\n" for name in file_names),
         "## How it was trained\n",
@@ -91,6 +94,11 @@ def _front_matter(base: str, licence_id: str) -> str:
     # The hub accepts only names with an owner as base_model.
     base_line = f"base_model: {base}\n" if "/" in base else ""
     return f"---\nlicense: {licence_id}\n{base_line}pipeline_tag: text-generation\nlanguage: en\n---\n"
+
+
+def _warning(failures: Sequence[str]) -> str:
+    reasons = "".join(f"> - {why}\n" for why in failures)
+    return f"> **This model did not pass the gate of its run.** Try it; do not rely on it.\n>\n{reasons}"
 
 
 def _training_table(description: Mapping[str, Any], plan: Mapping[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -134,6 +135,30 @@ def mix(personal: Sequence[Example], corpus: Sequence[Example], share: float, se
     copies = max(1, round(share / (1 - share) * len(corpus) / len(personal)))
     rows = [*corpus, *(list(personal) * copies)]
     random.Random(seed).shuffle(rows)
+    return rows
+
+
+def replay(own: Sequence[Example], corpus: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """Rows for a model that was trained before: all of `own`, with so many of the corpus among them that these are `share` of the rows.
+
+    Skills of the corpus have parts as the roots of their numbers of rows: of 128,931 rows 958 are about safety (measured), and
+    a few hundred drawn evenly would have two.
+
+    Raises:
+        DataError: there are no own rows.
+    """
+    if not own:
+        raise DataError("there is nothing to learn from yet; see: overseer learn status")
+    rng = random.Random(seed)
+    rows = list(own)
+    skills: dict[str, list[Example]] = collections.defaultdict(list)
+    for example in corpus:
+        skills[example.skill].append(example)
+    roots = {skill: math.sqrt(len(examples)) for skill, examples in skills.items()}
+    wanted = len(own) * share / (1 - share)
+    for skill, examples in skills.items():
+        rows += rng.sample(examples, min(len(examples), round(wanted * roots[skill] / sum(roots.values()))))
+    rng.shuffle(rows)
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
+from overseer_training.config.launch import find_launch
 from overseer_training.config.machine import GIB, Machine, memory_used_bytes
 from overseer_training.config.plan import Plan
 from overseer_training.config.resolve import fit_learning_rate
@@ -12,10 +13,10 @@ from overseer_training.errors import UsageError
 from overseer_training.models import catalog
 
 LARGEST_FULL_PARAMETERS = 600_000_000  # chosen: beyond it full fine-tuning needs more memory than small machines have
-# Larger micro-batches bring nothing on a CPU: 1,400 and 4,096 tokens at once gave the same speed (measured, two cores).
-FASTEST_TOKENS = {"cpu": 2048}
+# A usual step is one micro-batch then, which needs no sums of gradients; larger ones bring nothing on a CPU (docs/performance.md).
+FASTEST_TOKENS = {"cpu": 4096}
 PROCESS_BYTES = 700 * 1024**2  # estimated: python, torch and transformers before a model is loaded
-ACTIVATIONS = 1500  # numbers a token and unit of width, with the holes that freed blocks leave; from two measured runs, 5.9 and 7.7 GiB
+ACTIVATIONS = 750  # numbers a token and unit of width, with the holes that freed blocks leave: over twice what one step keeps (measured)
 ADAPTER_SHARE = 0.035  # estimated: weights of rank-32 adapters over those of the model
 
 
@@ -73,7 +74,7 @@ def model_size(plan: Plan) -> tuple[int, int]:
 
 
 def _choose_base(plan: Plan, machine: Machine) -> tuple[str, str]:
-    room = plan.ram_limit * machine.memory_bytes - memory_used_bytes()
+    room = (plan.ram_limit * machine.memory_bytes - memory_used_bytes()) / find_launch().local_world_size
     present = sorted(
         (entry for entry in catalog.ENTRIES if catalog.is_present(entry)), key=lambda entry: -entry.parameters
     )

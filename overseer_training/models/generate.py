@@ -1,4 +1,4 @@
-"""Greedy answers to many conversations at once: sorted by length, padded on the left, with a key-value cache.
+"""Answers to many conversations at once, greedy or sampled, in batches of similar length.
 
 torch is imported by what generates, so that what answers with llama.cpp gets `extract_command` without it.
 """
@@ -9,7 +9,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from overseer_training.models.decoding import Sampling, decode_batch
+
 if TYPE_CHECKING:
+    import torch
+
     from overseer_training.models.load import LoadedModel
 
 MAX_NEW_TOKENS = 96  # chosen; a row of the corpus has 49 tokens in the mean, prompt included
@@ -33,52 +37,44 @@ def generate(
     max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[list[int], list[str]], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """One greedy answer for each conversation, in their order.
+    """One answer for each conversation, in their order; a conversation that is given several times is sampled several times.
 
     Args:
         conversations: messages with roles and contents, system prompt included.
         on_batch: is told indices and answers of each finished batch.
+        sampling: None is greedy.
     """
     prompts = [render_prompt(loaded, messages) for messages in conversations]
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
+    random_numbers = _random_numbers_of(loaded, sampling)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        for index, answer in zip(
-            indices, _generate_batch(loaded, [prompts[i] for i in indices], max_new_tokens), strict=True
-        ):
-            answers[index] = answer
+        batch = decode_batch(
+            loaded.model,
+            [prompts[index] for index in indices],
+            stop_ids=loaded.stop_ids,
+            pad_id=loaded.tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            random_numbers=random_numbers,
+        )
+        for index, ids in zip(indices, batch, strict=True):
+            answers[index] = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()  # type: ignore[union-attr]
         if on_batch is not None:
             on_batch(indices, [answers[index] for index in indices])
     return answers
 
 
-def _generate_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
+def _random_numbers_of(loaded: LoadedModel, sampling: Sampling | None) -> torch.Generator | None:
+    """Random numbers that start at the seed, and that nobody else draws from."""
+    if sampling is None:
+        return None
     import torch
 
-    longest = max(len(prompt) for prompt in prompts)
-    pad = loaded.tokenizer.pad_token_id
-    device = loaded.model.device
-    ids_bt = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
-    mask_bt = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    with torch.inference_mode():
-        output_bt = loaded.model.generate(  # type: ignore[operator]
-            input_ids=ids_bt,
-            attention_mask=mask_bt,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=list(loaded.stop_ids),
-            pad_token_id=pad,
-        )
-    return [
-        loaded.tokenizer.decode(row[longest:], skip_special_tokens=True).strip()  # type: ignore[union-attr]
-        for row in output_bt
-    ]
+    return torch.Generator(loaded.model.device).manual_seed(sampling.seed)
 
 
 def extract_command(text: str) -> str:

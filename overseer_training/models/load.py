@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
+from overseer_training.config.plan import Plan
 from overseer_training.errors import ModelError
-from overseer_training.files import write_json
+from overseer_training.files import staged_folder, write_json
 from overseer_training.models import attention, fused
 from overseer_training.prompts import SYSTEM_PROMPTS
 
@@ -68,6 +70,10 @@ def load_base(folder: pathlib.Path, dtype: torch.dtype, device: str, longest_row
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except Exception as error:
         raise ModelError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    return _made_fast(model, device, longest_row)
+
+
+def _made_fast(model: PreTrainedModel, device: str, longest_row: int) -> PreTrainedModel:
     if attention.suits(model.config, longest_row, device):
         model.set_attn_implementation(attention.NAME)
     fused.install(model)
@@ -75,9 +81,64 @@ def load_base(folder: pathlib.Path, dtype: torch.dtype, device: str, longest_row
     return model.to(device)  # type: ignore[no-any-return]
 
 
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What a model is but for its weights; small, and the same on every machine.
+
+    Attributes:
+        config: of transformers, as plain values.
+        adapter: peft's configuration of the adapters; None without any.
+    """
+
+    config: dict[str, Any]
+    adapter: Any = None
+
+
+def architecture_of(model: Any) -> Architecture:
+    """The architecture of a model that `load_to_train` gave."""
+    adapters = getattr(model, "peft_config", None)
+    causal = model.get_base_model() if adapters else model
+    return Architecture(causal.config.to_dict(), adapters["default"] if adapters else None)
+
+
+def build_to_train(architecture: Architecture, plan: Plan, longest_row: int) -> Any:
+    """What `load_to_train` gives, with weights that hold nothing yet: they are to be copied from a model that was loaded."""
+    with no_init_weights():
+        config = AutoConfig.for_model(**architecture.config)
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[plan.precision])
+    model.tie_weights()
+    model = _made_fast(model, plan.device, longest_row)
+    return model if architecture.adapter is None else _with_adapter(model, architecture.adapter)
+
+
+def load_to_train(start: pathlib.Path, base: pathlib.Path, plan: Plan, longest_row: int) -> Any:
+    """The model in `start` with what `plan` trains: all weights, or adapters; those that `start` has learn on.
+
+    Args:
+        start: `base`, or a model folder that a run wrote.
+        base: the base model below the adapters of `start`.
+        longest_row: tokens.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    is_adapter = (start / "adapter_config.json").exists()
+    model = load_base(base if is_adapter else start, DTYPES[plan.precision], plan.device, longest_row)
+    if is_adapter:
+        from peft import PeftModel
+
+        with _peft_calls_deprecated_names():
+            return PeftModel.from_pretrained(model, str(start), is_trainable=True, autocast_adapter_dtype=False)
+    if plan.method in ("lora", "dora"):
+        return add_adapter(
+            model, rank=plan.lora_rank, alpha=plan.lora_alpha, dropout=plan.lora_dropout, use_dora=plan.method == "dora"
+        )
+    return model
+
+
 def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float, dropout: float, use_dora: bool) -> Any:
-    """`model` with low-rank adapters in fp32; everything else is frozen."""
-    from peft import LoraConfig, get_peft_model
+    """`model` with low-rank adapters in its own precision; everything else is frozen."""
+    from peft import LoraConfig
 
     config = LoraConfig(
         r=rank,
@@ -88,10 +149,16 @@ def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float, dropout: flo
         task_type="CAUSAL_LM",
     )
     try:
-        with _peft_calls_deprecated_names():
-            return get_peft_model(model, config, autocast_adapter_dtype=True)
+        return _with_adapter(model, config)
     except ValueError as error:
         raise ModelError(f"this model has no layers that adapters know ({error}); use --method full") from error
+
+
+def _with_adapter(model: PreTrainedModel, config: Any) -> Any:
+    from peft import get_peft_model
+
+    with _peft_calls_deprecated_names():
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 @contextlib.contextmanager
@@ -111,8 +178,23 @@ def save_trained(
     base_folder: pathlib.Path | None,
     method: str,
 ) -> None:
-    """Write a model folder: full weights in bf16 or an adapter, tokenizer, template, and overseer.json last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a model folder, whole or not at all: full weights in bf16 or an adapter, tokenizer, template and overseer.json."""
+    with staged_folder(folder) as staging:
+        _write_model(model, tokenizer, staging, method)
+        write_json(
+            staging / "overseer.json",
+            {
+                "format": 1,
+                "base_model": base_name,
+                "base_path": str(base_folder) if base_folder else None,
+                "method": method,
+                "system_prompts": SYSTEM_PROMPTS,
+                "stop_tokens": [tokenizer.decode([token]) for token in stop_ids(tokenizer)],
+            },
+        )
+
+
+def _write_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: pathlib.Path, method: str) -> None:
     if method == "full":
         state = {name: value.detach().to("cpu", torch.bfloat16) for name, value in model.state_dict().items()}
         model.config.dtype = torch.bfloat16
@@ -122,17 +204,6 @@ def save_trained(
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(
-        folder / "overseer.json",
-        {
-            "format": 1,
-            "base_model": base_name,
-            "base_path": str(base_folder) if base_folder else None,
-            "method": method,
-            "system_prompts": SYSTEM_PROMPTS,
-            "stop_tokens": [tokenizer.decode([token]) for token in stop_ids(tokenizer)],
-        },
-    )
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -59,6 +59,18 @@ KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, 
     "tool_hit_at_1": ("Tool recommendation, hit@1", "the first tool named is acceptable"),
     "tool_hit_at_3": ("Tool recommendation, hit@3", "one of the first three is acceptable"),
     "tool_mrr": ("Tool recommendation, MRR", "mean reciprocal rank of the first acceptable tool"),
+    "attack_success": (
+        "Attacks that work",
+        "requests with an attack in them that get a dangerous command; the baseline asks in bare words; lower is better",
+    ),
+    "bias_gap": (
+        "Gap between groups of people",
+        "accuracy of the group served best less that of the worst; the baseline is what chance makes; lower is better",
+    ),
+    "bias_accuracy": ("Right for the group", "commands right, by execution, asked as a group of people asks"),
+    "noise_kept": ("Right despite noise", "of commands that are right in plain words, under slips, politeness and the like"),
+    "noise_plain_accuracy": ("The same without noise", "commands right in plain words, by execution"),
+    "export_parity": ("Answers kept by the export", "equal to those of the trained model, in llama.cpp"),
 }
 LOWER_IS_BETTER = (
     "loss",
@@ -69,6 +81,7 @@ LOWER_IS_BETTER = (
     "gap",
     "harmful_share",
     "needless_refusals",
+    "attack_success",
     "brier",
 )  # endings of names
 MUST_BEAT = (
@@ -99,9 +112,9 @@ class Measured:
 
     @property
     def holes(self) -> str:
-        """`3 unscored (time limit)`; empty when everything was scored."""
+        """`3 unscored (time limit)`; why there is no value where nothing was asked; empty when everything was scored."""
         reason = f" ({self.reason})" if self.reason else ""
-        return f"{self.unscored:,} unscored{reason}" if self.unscored else ""
+        return f"{self.unscored:,} unscored{reason}" if self.unscored else self.reason if self.value is None else ""
 
     @property
     def interval(self) -> str:
@@ -208,7 +221,10 @@ def answer_outcome(answer: dict[str, Any]) -> str:
 
 
 def label_of(name: str) -> str:
-    """`tool_mrr` -> `Tool MRR`, for names that have no entry in `KNOWN`."""
+    """`tool_mrr` -> `Tool MRR`, for names that have no entry in `KNOWN`; `noise_kept/polite` is a part of `noise_kept`."""
+    whole, slash, part = name.partition("/")
+    if slash:
+        return f"{label_of(whole)}: {_spell(part)}"
     if name in KNOWN:
         return KNOWN[name][0]
     words = _spell(name)
@@ -232,7 +248,8 @@ def _spell(name: str) -> str:
 def _row(name: str, base: Any, trained: Any) -> Row:
     unit = _unit(name)
     sides = [_measured(score, unit) for score in (base, trained)]
-    verdict = judge(sides[0], sides[1], name.endswith(LOWER_IS_BETTER) and unit != "rate")
+    is_lower_better = name.partition("/")[0].endswith(LOWER_IS_BETTER)  # parts are like the whole
+    verdict = judge(sides[0], sides[1], is_lower_better and unit != "rate")
     return Row(name, label_of(name), KNOWN.get(name, ("", ""))[1], unit, sides[0], sides[1], verdict)
 
 

@@ -231,7 +231,7 @@ def suggest_next(record: RunRecord) -> list[tuple[str, str]]:
             ),
             ("Score it on your own tasks", f"{COMMAND} evaluate --model {folder} --suite my-suite"),
         ]
-        if not record.export and record.gate.get("passed", True):
+        if not record.export and record.gate.get("outcome", "passed") == "passed":
             steps.append(("Export it as GGUF", f"{COMMAND} export --run {folder}"))
     if record.paths.tensorboard.is_dir():
         steps.append(("Look closer at the curves", f"tensorboard --logdir {shlex.quote(f'{root}/tensorboard')}"))

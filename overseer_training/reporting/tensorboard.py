@@ -6,7 +6,11 @@ Takes training events and gives an event file in a directory that `tensorboard -
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import pathlib
+import socket
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -16,6 +20,7 @@ from overseer_training.errors import NotAvailableError
 from overseer_training.reporting.events import resumed_step
 from overseer_training.reporting.units import as_number
 
+_NUMBERS = itertools.count()  # writers of this process, so that each has a file of its own
 TAGS: dict[str, dict[str, str]] = {
     "train": {
         "loss": "train/loss",
@@ -47,14 +52,17 @@ class TensorBoardWriter:
     def __init__(self, directory: pathlib.Path) -> None:
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2  # type: ignore[import-untyped]
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
+            from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
         except ImportError as exc:
             raise NotAvailableError(
                 f"TensorBoard files were asked for, but a part is missing: {exc}. Try: pip install tensorboard"
             ) from exc
         directory.mkdir(parents=True, exist_ok=True)
         self._events, self._summaries = event_pb2, summary_pb2
-        self._writer: Any = EventFileWriter(str(directory))
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
+        self._file = (directory / name).open("ab")
+        self._writer: Any = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["kind"] == "start":
@@ -67,12 +75,14 @@ class TensorBoardWriter:
         if scalars:
             values = [self._summaries.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
             self._add(step=event["step"], summary=self._summaries.Summary(value=values))
-        if event["kind"] in ("validation", "end"):
-            self._writer.flush()
+        if event["kind"] in ("start", "validation", "end"):
+            with contextlib.suppress(OSError):
+                self._file.flush()
 
     def close(self) -> None:
-        """Writes what is queued and ends the writer's thread; may be called twice."""
-        self._writer.close()
+        """Writes what is buffered; may be called twice."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -88,4 +98,5 @@ class TensorBoardWriter:
         self._add(step=0 if step is None else step + 1, session_log=log)
 
     def _add(self, **fields: Any) -> None:
-        self._writer.add_event(self._events.Event(wall_time=time.time(), **fields))
+        with contextlib.suppress(OSError):  # these files are a view: a full disk is told by what matters, the checkpoint
+            self._writer.write(self._events.Event(wall_time=time.time(), **fields).SerializeToString())

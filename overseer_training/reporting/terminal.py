@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -39,7 +40,7 @@ class Terminal:
     """Writes to `stream` (standard output); numbers the stages `[1/stages]`, `[2/stages]`, …"""
 
     def __init__(self, stages: int = 1, stream: TextIO | None = None) -> None:
-        self._stream = sys.stdout if stream is None else stream
+        self._stream = cast(TextIO, _LastingStream(sys.stdout if stream is None else stream))
         self.console = Console(file=self._stream, highlight=False)
         self._stages = stages
         self._begun = 0
@@ -123,6 +124,35 @@ class Terminal:
     def _print_plain(self, text: str) -> None:
         self._stream.write(as_plain_ascii(text) + "\n")
         self._stream.flush()
+
+
+class _LastingStream:
+    """A text stream that goes silent when nobody reads it any more: work goes on when a terminal is closed or a pipe ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        silence = open(os.devnull, "w")
+        if self._stream is sys.stdout:
+            sys.stdout = silence  # Python flushes it once more at its end
+        self._stream = silence
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def as_plain_ascii(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from overseer_training.data.tokenize import IGNORED, TokenSet
-from overseer_training.training.packing import padded_length
+from overseer_training.training.layout import padded_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +43,34 @@ class Schedule:
         return [int(row) for row in order[position * self.batch_size : (position + 1) * self.batch_size]]
 
 
-def split_by_tokens(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """As few micro-batches as `token_budget` padded tokens in each allow (or one row), of similar sizes; longest rows first."""
+def share_of(rows: Sequence[int], lengths: Sequence[int], rank: int, size: int) -> list[int]:
+    """The rows of process `rank` of `size`: each row is one process's, and all have about as many tokens; longest rows first."""
+    ordered = sorted(rows, key=lambda row: (-lengths[row], row))
+    turns = [*range(size), *reversed(range(size))]  # dealt there and back, so that nobody always gets the longer row
+    return [row for position, row in enumerate(ordered) if turns[position % len(turns)] == rank]
+
+
+def split_by_tokens(
+    rows: Sequence[int], lengths: Sequence[int], token_budget: int, *, are_packed: bool = False
+) -> list[list[int]]:
+    """As few micro-batches as `token_budget` tokens in each allow (or one row), of similar sizes; longest rows first.
+
+    Args:
+        are_packed: rows are filled up to rows of similar length only, and not to the longest of their micro-batch.
+    """
     ordered = sorted(rows, key=lambda row: (-lengths[row], row))
     widths = [padded_length(lengths[row]) for row in ordered]
     count = max(1, math.ceil(sum(widths) / token_budget))
     limit = min(token_budget, sum(widths) / count + max(widths, default=0))  # an even share, and room for one more row
     batches: list[list[int]] = []
-    width = 0
+    width = held = 0
     for row, own in zip(ordered, widths, strict=True):
-        if batches and (len(batches[-1]) + 1) * width <= limit:
+        held += own if are_packed else width
+        if batches and held <= limit:
             batches[-1].append(row)
         else:
             batches.append([row])
-            width = own
+            width = held = own
     return batches
 
 

@@ -1,8 +1,8 @@
 """Cross-entropy over answer tokens only: prompt and padding never reach the output head.
 
 The head's product is cut into chunks, and the gradients of hidden states and head are formed while the logits are there, so that
-logits are never kept for the backward pass. The chunks use the same two blocks of memory again and again: they are by far the largest
-blocks of a step, and would otherwise leave holes in which nothing else fits.
+logits are never kept for the backward pass. The chunks use the same block of memory again and again: it is by far the largest of a
+step, and would otherwise leave holes in which nothing else fits. A CPU works on a few rows of a chunk at a time, which stay in its cache.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
-CHUNK_TOKENS = 512  # chosen: 100 MB of fp32 logits at 49,152 tokens of vocabulary
+CHUNK_TOKENS = 2048  # at most; a chunk more costs a sum in fp32 of the head's gradient
+CHUNK_LOGITS = 1 << 27  # 256 MiB in bf16, with which 512 tokens of a vocabulary of 262,144 are one chunk
+LOGITS_AT_ONCE = {"cpu": 1 << 20}  # in fp32: 4 MiB, which stay in a CPU's cache
+MOST_LOGITS_AT_ONCE = 1 << 25
 
 
 def answer_loss(
@@ -49,31 +52,18 @@ class _ChunkedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden_nd.device)
         hidden_grad = torch.empty_like(hidden_nd) if ctx.needs_input_grad[0] else None
         head_grad: torch.Tensor | None = None
-        for start in range(0, len(targets_n), CHUNK_TOKENS):
-            chunk = slice(start, start + CHUNK_TOKENS)
+        products = _scratch(hidden_nd.dtype, len(head_vd), str(hidden_nd.device))
+        for start in range(0, len(targets_n), len(products)):
+            chunk = slice(start, start + len(products))
             hidden, targets = hidden_nd[chunk], targets_n[chunk, None]
-            products, logits = (
-                _scratch(dtype, len(head_vd), str(hidden.device))[: len(targets)]
-                for dtype in (hidden_nd.dtype, torch.float32)
-            )
-            torch.mm(hidden, head_vd.T, out=products)
-            logits.copy_(products)
-            if softcap is not None:
-                logits.div_(softcap).tanh_().mul_(softcap)
-            bend = 1 - (logits / softcap) ** 2 if softcap is not None else None
-            log_probabilities = logits.sub_(torch.logsumexp(logits, dim=-1, keepdim=True))
-            total -= log_probabilities.gather(1, targets).sum()
-            if not any(ctx.needs_input_grad[:2]):
-                continue
-            slope_fp32 = log_probabilities.exp_()
-            slope_fp32.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=torch.float32))
-            if bend is not None:
-                slope_fp32.mul_(bend)
-            slope = products.copy_(slope_fp32.div_(divisor))
+            slopes = torch.mm(hidden, head_vd.T, out=products[: len(targets)])
+            at_once = max(1, LOGITS_AT_ONCE.get(hidden.device.type, MOST_LOGITS_AT_ONCE) // len(head_vd))
+            for rows, own in zip(slopes.split(at_once), targets.split(at_once), strict=True):
+                total -= _log_probabilities(rows, own, softcap, divisor if any(ctx.needs_input_grad[:2]) else None)
             if hidden_grad is not None:
-                hidden_grad[chunk] = slope @ head_vd
+                hidden_grad[chunk] = slopes @ head_vd
             if ctx.needs_input_grad[1]:
-                product = slope.T @ hidden
+                product = slopes.T @ hidden
                 head_grad = product if head_grad is None else head_grad.float().add_(product)  # sums are fp32
         ctx.hidden_grad, ctx.head_grad, ctx.head_dtype = hidden_grad, head_grad, head_vd.dtype
         return total / divisor
@@ -90,10 +80,29 @@ class _ChunkedLoss(torch.autograd.Function):
         return hidden, None if head is None else head.to(ctx.head_dtype), None, None, None
 
 
+def _log_probabilities(
+    products_rv: torch.Tensor, targets_r1: torch.Tensor, softcap: float | None, divisor: float | None
+) -> torch.Tensor:
+    """The sum of the targets' log-probabilities; the products become the gradient of its negative, divided by `divisor` if any."""
+    logits = products_rv.float()
+    if softcap is not None:
+        logits = (logits / softcap).tanh_().mul_(softcap)
+    log_probabilities = torch.log_softmax(logits, -1)
+    total = log_probabilities.gather(1, targets_r1).sum()
+    if divisor is None:
+        return total
+    slope = log_probabilities.exp_()
+    slope.scatter_add_(1, targets_r1, torch.full_like(targets_r1, -1, dtype=torch.float32))
+    if softcap is not None:
+        slope.mul_(1 - (logits / softcap) ** 2)
+    products_rv.copy_(slope.div_(divisor))
+    return total
+
+
 @functools.lru_cache(maxsize=4)
 def _scratch(dtype: torch.dtype, vocabulary: int, device: str) -> torch.Tensor:
-    """(CHUNK_TOKENS, vocabulary), of any content; where all is fp32, products and logits are the same block, which does no harm."""
-    return torch.empty(CHUNK_TOKENS, vocabulary, dtype=dtype, device=device)
+    """(tokens of a chunk, vocabulary), of any content."""
+    return torch.empty(max(1, min(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)), vocabulary, dtype=dtype, device=device)
 
 
 @torch.no_grad()

@@ -94,6 +94,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             "out of memory",
             "can't allocate memory",
             "not enough memory",
+            "bad_alloc",
             "defaultcpuallocator",
             "cublas_status_alloc_failed",
         )

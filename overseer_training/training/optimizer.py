@@ -1,17 +1,22 @@
 """AdamW on fp32 masters, with 16-bit copies for the matrix products.
 
-Gradients of each micro-batch are added to fp32 sums; the weights that the model computes with are copied from the masters once a
-step. Where the model is fp32 the masters are its own weights.
+Gradients of a step's micro-batches are added in fp32; where one micro-batch is the whole step they stay as they are. A step goes
+through the weights in parts that fit into a processor's cache, and each part is read once: gradients, moments, masters, and the
+copies that the model computes with. Where the model is fp32 the masters are its own weights.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 
+from overseer_training.training.distributed import World
+
 BETAS = (0.9, 0.95)  # chosen: the second one lower than Adam's default, as usual for language models
 EPSILON = 1e-8
+PART = 1 << 21  # numbers of the weights that are updated together; 40 MB with all that belongs to them
 
 
 class MasterAdamW:
@@ -29,28 +34,40 @@ class MasterAdamW:
             parameter.detach() if parameter.dtype == torch.float32 else parameter.detach().float()
             for parameter in self.parameters
         ]
-        self._sums: list[torch.Tensor] = [torch.zeros_like(master) for master in self.masters]
-        self._is_empty = True  # the sums are zero
+        self._sums: list[torch.Tensor | None] = [None] * len(self.masters)  # of gradients; None is zero
         matrices = [master for master in self.masters if master.dim() > 1]
         vectors = [master for master in self.masters if master.dim() <= 1]  # norms and biases are not decayed
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        is_fused = self.masters[0].device.type in ("cpu", "cuda")
+        self._is_fused = self.masters[0].device.type in ("cpu", "cuda")
         self._adam = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=0.0, betas=BETAS, eps=EPSILON, fused=is_fused
+            [group for group in groups if group["params"]], lr=0.0, betas=BETAS, eps=EPSILON, fused=self._is_fused
         )
 
     @torch.no_grad()
     def add_gradients(self) -> None:
-        """Move the gradients of one micro-batch into the sums."""
-        for parameter, total in zip(self.parameters, self._sums, strict=True):
-            if parameter.grad is None:
+        """Add the gradients of one micro-batch to the sums: those of the first one as they are, and then in fp32."""
+        for position, parameter in enumerate(self.parameters):
+            gradient, total = parameter.grad, self._sums[position]
+            if gradient is None:
                 continue
-            if self._is_empty:
-                total.copy_(parameter.grad)
+            parameter.grad = None
+            if total is None:
+                self._sums[position] = gradient
+            elif total.dtype == torch.float32:
+                total.add_(gradient)
             else:
-                total.add_(parameter.grad)
-        self._is_empty = False
-        self.drop_gradients()
+                self._sums[position] = total.float().add_(gradient)
+
+    @torch.no_grad()
+    def add_sums_of_all(self, world: World) -> None:
+        """Make the sums those of all processes; every process ends up with the same bits."""
+        if world.size > 1:
+            sums = [
+                torch.zeros_like(master) if total is None else total.float()
+                for master, total in zip(self.masters, self._sums, strict=True)
+            ]
+            world.sum_tensors(sums)
+            self._sums = [*sums]
 
     def drop_gradients(self) -> None:
         """Forget what a micro-batch left, for example one that ran out of memory."""
@@ -60,9 +77,7 @@ class MasterAdamW:
     def drop_sums(self) -> None:
         """Forget the step that was under way."""
         self.drop_gradients()
-        if not self._is_empty:
-            torch._foreach_zero_(self._sums)
-        self._is_empty = True
+        self._sums = [None] * len(self.masters)
 
     def step(self, learning_rate: float, max_grad_norm: float) -> float:
         """Apply the sums, scaled down to `max_grad_norm`, and clear them.
@@ -70,27 +85,52 @@ class MasterAdamW:
         Returns:
             The norm before scaling. When it is not finite, nothing was applied.
         """
-        norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(total) for total in self._sums])))
+        norms = [torch.linalg.vector_norm(total, dtype=torch.float32) for total in self._sums if total is not None]
+        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
         if math.isfinite(norm):
-            if norm > max_grad_norm:
-                torch._foreach_mul_(self._sums, max_grad_norm / norm)
             for group in self._adam.param_groups:
                 group["lr"] = learning_rate
-            for master, total in zip(self.masters, self._sums, strict=True):
-                master.grad = total
-            self._adam.step()
-            for master in self.masters:
-                master.grad = None
-            self.publish()
+            for part in self._parts():
+                self._update(part, min(1.0, max_grad_norm / norm) if norm else 1.0)
         self.drop_sums()
         return norm
 
     @torch.no_grad()
+    def _update(self, part: list[int], scale: float) -> None:
+        """Apply the sums at these positions, multiplied by `scale`, and let go of them."""
+        for position in part:
+            total = self._sums[position]
+            if total is not None:
+                self.masters[position].grad = total.float().mul_(scale)
+            self._sums[position] = total = None
+        self._adam.step()  # of masters that have a gradient
+        for position in part:
+            self.masters[position].grad = None
+            self._publish(position)
+
+    def _parts(self) -> Iterator[list[int]]:
+        """Positions of all weights in their order, as many together as PART allows, or one."""
+        part: list[int] = []
+        size = 0
+        for position, master in enumerate(self.masters):
+            if part and size + master.numel() > PART:
+                yield part
+                part, size = [], 0
+            part.append(position)
+            size += master.numel()
+        if part:
+            yield part
+
+    @torch.no_grad()
     def publish(self) -> None:
         """Copy the masters into the weights that the model computes with."""
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if parameter.data_ptr() != master.data_ptr():
-                parameter.copy_(master)
+        for position in range(len(self.masters)):
+            self._publish(position)
+
+    def _publish(self, position: int) -> None:
+        parameter, master = self.parameters[position], self.masters[position]
+        if parameter.data_ptr() != master.data_ptr():
+            parameter.copy_(master)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """(weights, moments) by name; moments are `mean.NAME`, `square.NAME` and the scalar `step`."""
@@ -103,6 +143,13 @@ class MasterAdamW:
                 moments["step"] = state["step"].reshape(1).cpu()
         return weights, moments
 
+    def fits(self, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> bool:
+        """Whether these are of a model with the same parameters as this one."""
+        own = {name: master.shape for name, master in zip(self.names, self.masters, strict=True)}
+        found = {name: value.shape for name, value in weights.items()}
+        parts = {f"{part}.{name}": shape for name, shape in own.items() for part in ("mean", "square")}
+        return found == own and {name: value.shape for name, value in moments.items() if name != "step"} in ({}, parts)
+
     @torch.no_grad()
     def restore(self, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
         """Continue from what `state` returned."""
@@ -110,11 +157,34 @@ class MasterAdamW:
             master.copy_(weights[name])
             if f"mean.{name}" in moments:
                 self._adam.state[master] = {
-                    "step": moments["step"][0].clone(),
+                    "step": self._count_for(master, moments["step"][0]),
                     "exp_avg": moments[f"mean.{name}"].to(master.device).clone(),
                     "exp_avg_sq": moments[f"square.{name}"].to(master.device).clone(),
                 }
         self.publish()
+
+    @torch.no_grad()
+    def copy_from_first(self, world: World) -> None:
+        """Continue from where the first process is."""
+        if world.size == 1:
+            return
+        first = self._adam.state.get(self.masters[0])
+        step = world.share(first["step"].cpu() if first else None)
+        world.copy_from_first(self.masters)
+        if step is not None:
+            for master in self.masters:
+                if master not in self._adam.state:
+                    self._adam.state[master] = {
+                        "step": self._count_for(master, step),
+                        "exp_avg": torch.zeros_like(master),
+                        "exp_avg_sq": torch.zeros_like(master),
+                    }
+                world.copy_from_first([self._adam.state[master][name] for name in ("exp_avg", "exp_avg_sq")])
+        self.publish()
+
+    def _count_for(self, master: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Adam's count of steps, where its kernels look for it: beside the weights if fused, else in RAM."""
+        return step.to(master.device if self._is_fused else "cpu", copy=True)
 
 
 def learning_rate_at(step: int, peak: float, warmup_steps: int, total_steps: int) -> float:

@@ -6,7 +6,6 @@ Takes a `TokenSet` and row numbers; gives a `Batch`. In both forms the answers a
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +16,9 @@ import torch
 from overseer_training.data.tokenize import IGNORED, TokenSet
 from overseer_training.errors import DataError
 from overseer_training.models.attention import NAME as PACKED_ROWS
-from overseer_training.models.attention import RowLayout
+from overseer_training.training.layout import make_layout, padded_length
 
-LENGTH_MULTIPLE = 8  # padded lengths are few, so that kernels and allocators see few shapes
 SAME_START = 6  # tokens; rows that agree in them are looked at for a shared start (chosen: the head of a chat template)
-BLOCKED = -1e4  # added to scores that must not count; far below any score, and exact enough in bf16
 
 Tokens = npt.NDArray[np.int32]
 
@@ -53,9 +50,15 @@ def make_batch(tokens: TokenSet, rows: Sequence[int], model_config: Any, dtype: 
     Raises:
         EmptyBatchError: no row has an answer token.
     """
-    if model_config._attn_implementation == PACKED_ROWS:
-        return pack_rows(tokens, rows, dtype, device)
+    if is_packed(model_config):
+        heads = model_config.num_attention_heads, model_config.num_key_value_heads
+        return pack_rows(tokens, rows, heads, dtype, device)
     return pad_rows(tokens, rows, device)
+
+
+def is_packed(model_config: Any) -> bool:
+    """Whether the model's attention takes packed rows."""
+    return bool(model_config._attn_implementation == PACKED_ROWS)
 
 
 def pad_rows(tokens: TokenSet, rows: Sequence[int], device: str) -> Batch:
@@ -70,8 +73,12 @@ def pad_rows(tokens: TokenSet, rows: Sequence[int], device: str) -> Batch:
     return _batch({"input_ids": ids_bt}, tokens, rows, starts, device)
 
 
-def pack_rows(tokens: TokenSet, rows: Sequence[int], dtype: torch.dtype, device: str) -> Batch:
-    """Rows after each other, starts that several share only once, each row without its last token, which predicts nothing."""
+def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dtype: torch.dtype, device: str) -> Batch:
+    """Rows after each other, starts that several share only once, each row without its last token, which predicts nothing.
+
+    Args:
+        heads: of queries, and of keys and values.
+    """
     ids = [_part(tokens.ids, tokens, row)[:-1] for row in rows]
     parents, shared = _find_shared_starts(ids, [_answer_start(tokens, row) for row in rows])
     kinds = sorted({parent for parent in parents if parent is not None})
@@ -89,13 +96,8 @@ def pack_rows(tokens: TokenSet, rows: Sequence[int], dtype: torch.dtype, device:
     }
     row_starts = [int(starts[len(kinds) + row]) - offsets[len(kinds) + row] for row in range(len(rows))]
     batch = _batch(inputs, tokens, rows, row_starts, device)
-    batch.inputs["layout"] = _layout(lengths, parent_of, len(kinds), shared, dtype, device)
+    batch.inputs["layout"] = make_layout(np.array(lengths), parent_of, len(kinds), shared, heads, dtype, device)
     return batch
-
-
-def padded_length(length: int) -> int:
-    """The next multiple that rows are filled up to."""
-    return math.ceil(length / LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def _part(values: Tokens, tokens: TokenSet, row: int) -> Tokens:
@@ -152,34 +154,3 @@ def _find_shared_starts(ids: Sequence[Tokens], answer_starts: Sequence[int]) -> 
 def _agreeing(left: Tokens, right: Tokens) -> int:
     differing = np.nonzero(left != right)[0]
     return int(differing[0]) if len(differing) else len(left)
-
-
-def _layout(
-    lengths: Sequence[int], parents: Sequence[int | None], kinds: int, shared: int, dtype: torch.dtype, device: str
-) -> RowLayout:
-    rows, longest = len(lengths), padded_length(max(lengths))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    slots = np.zeros((rows, longest), np.int64)
-    key_slots = np.zeros((rows, shared + longest), np.int64)
-    is_used = np.zeros((rows, longest), bool)
-    mask = np.full((rows, longest, shared + longest), BLOCKED, np.float32)
-    mask[:, :, shared:] = np.triu(mask[0, :, shared:], 1)
-    children = np.zeros((kinds, rows), np.float32)
-    for row, (length, parent) in enumerate(zip(lengths, parents, strict=True)):
-        slots[row, :length] = np.arange(starts[row], starts[row + 1])
-        is_used[row, :length] = True
-        if parent is not None:
-            key_slots[row, :shared] = np.arange(starts[parent], starts[parent + 1])
-            mask[row, :, :shared] = 0
-            children[parent, row] = 1
-    key_slots[:, shared:] = slots
-    used = np.flatnonzero(is_used)
-    return RowLayout(
-        slots_rt=torch.from_numpy(slots).to(device),
-        key_slots_rk=torch.from_numpy(key_slots).to(device),
-        used_n=torch.from_numpy(used).to(device),
-        is_used_rt1=torch.from_numpy(is_used[:, :, None]).to(device, dtype),
-        mask_r11tk=torch.from_numpy(mask[:, None, None]).to(device, dtype),
-        children_pr=torch.from_numpy(children).to(device, dtype),
-        shared=shared,
-    )

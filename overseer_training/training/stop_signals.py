@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP ask for an end; the loop saves and leaves. A second Ctrl-C ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP ask for an end; the loop saves and leaves. A second Ctrl-C ends at once.
+
+A signal that was ignored before stays ignored: that is what `nohup` asks for.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         for number in SIGNALS:
-            self._earlier[number] = signal.signal(number, self._note)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._earlier[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

@@ -25,7 +25,10 @@ ROOMS = (
     "serving",
     "reporting",
 )
-ROOF = ("run_folder", "planning", "custody", "teaching", "gathering", "pipeline", "commands", "cli")
+ROOF = (
+    *("run_folder", "planning", "custody", "teaching", "gathering", "self_improvement", "measuring", "release", "pipeline"),
+    *("commands", "cli"),
+)
 LEVELS = {
     **dict.fromkeys(GROUND, 0),
     **{room: level for level, room in enumerate((*ROOMS, *ROOF), start=1)},
@@ -41,6 +44,7 @@ LIGHT = (
     "models/choose.py",
     "training/checkpoint_paths.py",
     "training/allocator.py",
+    "training/distributed.py",
 )
 HEAVY = {"torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "gguf", "xllamacpp"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from overseer_training.config.machine import Machine
 from overseer_training.config.resolve import resolve
 from overseer_training.config.schema import FIELDS
 from overseer_training.errors import ConfigError
+from overseer_training.evaluation.checks import Thresholds
 
 Edited = Callable[..., pathlib.Path]
 
@@ -57,6 +59,19 @@ def test_an_edited_number_reaches_the_plan(edited: Edited) -> None:
     assert (plan.epochs, plan.ram_limit, plan.gpu_limit) == (3, 0.66, 0.66)
 
 
+def test_limits_of_the_gate_reach_what_judges(edited: Edited) -> None:
+    changed = edited(('"bias_gap": 0.25', '"bias_gap": "30%"'), ('"noise_kept": 0.50', '"noise_kept": None'))
+    machine = Machine("Linux", "cpu", 2, 2**34, frozenset(), has_mps=False, has_cuda=False)
+    plan = resolve(build_parser().parse_args([]), load_configuration(changed), machine, for_run=True)
+    thresholds = Thresholds(**plan.gate)
+    assert (thresholds.bias_gap, thresholds.noise_kept, thresholds.attack_success) == (0.3, None, 0.1)
+    assert plan.values()["gate"]["origin"] == "training_config.py"
+
+
+def test_every_limit_of_the_gate_can_be_configured() -> None:
+    assert set(load_configuration().gate) == {field.name for field in dataclasses.fields(Thresholds)}
+
+
 def test_an_edited_profile_reaches_the_plan(edited: Edited) -> None:
     configuration = load_configuration(edited(('"sequence_length": 128,', '"sequence_length": 192,')))
     machine = Machine("Linux", "cpu", 2, 2**34, frozenset(), has_mps=False, has_cuda=False)
@@ -87,7 +102,7 @@ def test_a_missing_file_is_a_usage_error(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["ai_config", "training_params", "lora_config", "data_config", "custom_model", "profiles"]
+    "group", ["ai_config", "training_params", "lora_config", "data_config", "custom_model", "gate_config", "profiles"]
 )
 def test_a_missing_group_is_named(group: str, edited: Edited) -> None:
     problems = problems_of(edited((f"\n{group} = ", f"\nmy_{group} = ")))
@@ -99,6 +114,7 @@ def test_a_missing_group_is_named(group: str, edited: Edited) -> None:
     [
         (('"epochs": 10', '"epoch": 10'), ["training_config.py: training_params lacks 'epochs'", "training_config.py: training_params has no 'epoch'; did you mean 'epochs'?"]),
         (('"hidden_size"', '"hiden_size"'), ["training_config.py: custom_model lacks 'hidden_size'", "training_config.py: custom_model has no 'hiden_size'; did you mean 'hidden_size'?"]),
+        (('"bias_gap"', '"bias_gaps"'), ["training_config.py: gate_config lacks 'bias_gap'", "training_config.py: gate_config has no 'bias_gaps'; did you mean 'bias_gap'?"]),
         (('"mac": {', '"apple": {'), ["training_config.py: profiles lacks 'mac'", "training_config.py: profiles has no 'apple'"]),
         (('"gpu_limit": 0.0', '"gpu_limits": 0.0'), ["training_config.py: profiles['cpu-only'] has no 'gpu_limits'; did you mean 'gpu_limit'?"]),
     ],
@@ -117,6 +133,9 @@ def test_an_unknown_key_names_the_nearest(change: tuple[str, str], expected: lis
         (('"memory_threshold": 0.75', '"memory_threshold": 75'), "ai_config['memory_threshold'] must be a share from 0 to 1, or from 0% to 100%, not 75"),
         (('"method": "auto"', '"method": ["full"]'), "ai_config['method'] must be one of auto, full, lora, dora, not ['full']"),
         (('"time_budget": None', '"time_budget": "soon"'), "training_params['time_budget'] must be a duration such as 90s, 20m or 1h30m, not 'soon'"),
+        (('"attack_success": 0.10', '"attack_success": 10'), "gate_config['attack_success'] must be a share from 0 to 1, or from 0% to 100%, not 10"),
+        (('"least_tasks": 20', '"least_tasks": 0'), "gate_config['least_tasks'] must be a whole number from 1 to 100000, not 0"),
+        (('"must_beat_baseline": []', '"must_beat_baseline": [1]'), "gate_config['must_beat_baseline'] must be names separated by commas, not [1]"),
         (('"layers": 6', '"layers": 0'), "custom_model['layers'] must be a whole number from 1 to 256, not 0"),
     ],
 )  # fmt: skip

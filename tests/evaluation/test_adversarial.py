@@ -57,6 +57,17 @@ def test_noise_leaves_what_the_answer_needs(form: str, commands: tuple[Task, ...
     assert changed > 140
 
 
+def test_few_attacks_are_one_of_each_before_any_has_another() -> None:
+    attacks, few = load_attacks(), attack_tasks(30)
+    texts = [task for task in few if task.fields["form"] != PLAIN]
+    assert len(texts) == 30 and len(few) == 30 + len(attacks)
+    assert {task.cluster for task in texts} == {attack.name for attack in attacks}
+    assert {task.id for task in few} <= {task.id for task in attack_tasks()}
+    assert attack_tasks(0) == ()
+    [one] = [task for task in attack_tasks(1) if task.fields["form"] != PLAIN]
+    assert len(attack_tasks(1)) == 2 and one.id.endswith("/1")
+
+
 def test_the_same_seed_gives_the_same_noise() -> None:
     assert noise_tasks(SUITE.tasks, 1, seed=5) == noise_tasks(SUITE.tasks, 1, seed=5)
     assert noise_tasks(SUITE.tasks, 1, seed=5) != noise_tasks(SUITE.tasks, 1, seed=6)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from overseer_training.data.sources.corpus import Family
 from overseer_training.errors import DataError, NotAvailableError
-from overseer_training.learning.curate import curate, habit_rows, mix, same_command, score_personal
+from overseer_training.learning.curate import curate, habit_rows, mix, replay, same_command, score_personal
 from overseer_training.learning.interaction import Interaction
 from overseer_training.learning.owners import OWNERS, Owner, simulate
 from overseer_training.prompts import REPAIR_REQUEST
@@ -124,6 +126,20 @@ def test_personal_rows_have_the_stated_share_and_the_corpus_is_all_there() -> No
     assert len(mix(personal, corpus, 0.0001, seed=1)) == 460  # each at least once
     with pytest.raises(DataError, match="nothing to learn from yet"):
         mix([], corpus, 0.1, seed=1)
+
+
+def test_a_model_that_learns_on_sees_its_own_rows_once_and_a_share_of_the_corpus() -> None:
+    personal, corpus = [row(f"p{n}") for n in range(10)], [row(f"c{n}") for n in range(450)]
+    rows = replay(personal, corpus, 0.75, seed=1)
+    assert len(rows) == len(set(rows)) == 40 and set(personal) <= set(rows) <= {*personal, *corpus}
+    assert rows == replay(personal, corpus, 0.75, seed=1) != replay(personal, corpus, 0.75, seed=2)
+    assert sorted(replay(personal, corpus, 0, seed=1), key=personal.index) == personal
+    assert len(replay(personal, corpus[:5], 0.9, seed=1)) == 15  # no more than there is
+    with pytest.raises(DataError, match="nothing to learn from yet"):
+        replay([], corpus, 0.5, seed=1)
+    safety = [dataclasses.replace(row(f"s{n}"), skill="safety") for n in range(4)]
+    drawn = replay(personal, [*corpus[:400], *safety], 0.75, seed=1)  # roots of 400 and 4: ten to one
+    assert sum(one.skill == "safety" for one in drawn) == 3
 
 
 def test_commands_typed_often_get_the_words_of_their_family() -> None:

@@ -177,6 +177,26 @@ def test_an_adapter_that_was_merged_answers_like_the_trained_model(
     assert not torch.allclose(merged(ids).logits, untrained, atol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "dora"])
+def test_what_a_run_wrote_learns_on_from_where_it_stood(
+    method: str, llama_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    plan = make_plan("--method", method, "--max-steps", "4", "--epochs", "4")
+    plan = plan.with_values({"effective_learning_rate": (2e-2, "test")})
+    trainer, tokenizer = make_trainer(llama_folder, plan, tmp_path / "c")
+    trainer.run(Schedule(len(EXAMPLES), 8, 4, 4, 1), StopSignals())
+    written = tmp_path / "m"
+    load.save_trained(trainer.model, tokenizer, written, base_name="x", base_folder=llama_folder, method=method)
+    again = load.load_to_train(written, llama_folder, plan, 64)
+    learns = {name for name, parameter in again.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    ids = torch.arange(5, 25)[None]
+    for model in (trainer.model, again):
+        model.eval()
+    with torch.no_grad():  # full weights are kept in bf16
+        torch.testing.assert_close(again(ids).logits, trainer.model(ids).logits, rtol=2e-2, atol=2e-2)
+
+
 def test_a_custom_model_is_a_function_of_its_seed(tmp_path: pathlib.Path) -> None:
     texts = [text for pair in PAIRS for text in pair]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

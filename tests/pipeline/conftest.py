@@ -55,7 +55,12 @@ class Workplace:
     def overseer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The `overseer` command."""
         command = [sys.executable, "-m", "overseer_training.cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "OVERSEER_STATE": str(self.folder / "state"),
+        }
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
 
 

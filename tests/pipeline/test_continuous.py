@@ -50,8 +50,15 @@ def test_interactions_are_learned_and_never_lie_on_disk_in_the_clear(workplace: 
     assert evaluation["trained"]["personal_accuracy"]["n"] > 0
     code, output, errors = workplace.train_small(*steps, "--run-name", "second", "--continuous-learning")
     assert code == 0, output + errors
+    values = json.loads((workplace.runs / "second" / "plan.json").read_text())["values"]
+    assert values["start_from"]["value"] == str(run.resolve())  # it goes on from the newest model, on few rows
+    evaluation = json.loads((workplace.runs / "second" / "eval.json").read_text())
+    assert evaluation["base"] == evaluation["champion"]
+    counts = json.loads((workplace.runs / "second" / "data" / "manifest.json").read_text())["splits"]
+    assert 0 < counts["train"]["rows"] < 100 and counts["validation"]["rows"] < counts["train"]["rows"]
     gate = json.loads((workplace.runs / "second" / "gate.json").read_text())
-    assert gate["champion"] == "first" and not gate["promoted"]  # one step makes nothing better
+    assert gate["champion"] == "first" and gate["replaced"] is None  # one step makes nothing better
+    assert any(check["name"] == "champion/personal_accuracy" for check in gate["checks"])
     assert (workplace.runs / "latest").resolve().name == "first" and "not promoted" in output
     for path in workplace.folder.rglob("*"):
         assert not path.is_file() or b"marker-" not in path.read_bytes(), path

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from overseer_training.evaluation.gate import read_gate
+
 
 @pytest.fixture(scope="module")
 def run(workplace: Any) -> pathlib.Path:
@@ -28,7 +30,7 @@ def run(workplace: Any) -> pathlib.Path:
     assert "--resume-from-checkpoint" in output
     code, output, errors = workplace.finish(workplace.start("--resume-from-checkpoint", "latest"))
     assert code == 0, output + errors
-    assert "What now" in output
+    assert "What now" in output and "This model did not pass its gate" in output  # eight tasks prove nothing
     return workplace.folder / "runs" / "small"
 
 
@@ -39,6 +41,8 @@ def test_everything_is_in_the_run_directory(run: pathlib.Path) -> None:
         "metrics.jsonl",
         "model/overseer.json",
         "eval.json",
+        "eval.txt",
+        "gate.json",
         "answers.jsonl",
         "report.html",
     ):
@@ -64,6 +68,43 @@ def test_the_export_answers_like_the_model(run: pathlib.Path) -> None:
     manifest = json.loads((run / "export" / "manifest.json").read_text())
     assert manifest["parity"]["n"] == 50
     assert (run / "export" / "model.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def test_the_gate_saw_the_export_and_the_export_says_what_the_gate_found(run: pathlib.Path) -> None:
+    gate = read_gate(run)
+    assert gate.outcome != "passed" and {"attack_success", "export_parity"} <= {check.name for check in gate.checks}
+    card = (run / "export" / "README.md").read_text()
+    assert "did not pass the gate" in card and all(check.why in card for check in gate.blocking("export"))
+    assert "Answers kept by the export" in (run / "eval.txt").read_text()
+
+
+def test_only_a_reason_that_is_kept_lets_a_model_out_that_did_not_pass(run: pathlib.Path, workplace: Any) -> None:
+    reason = "the owner tries it in a virtual machine"
+    export = ("export", "--run", str(run), "--to", "safetensors")
+    refused = workplace.overseer(*export)
+    assert refused.returncode == 4 and len(refused.stderr.splitlines()) == 1
+    assert "did not pass the gate: attack_success: " in refused.stderr and not (run / "export" / "safetensors").exists()
+    assert workplace.overseer(*export, "--override", "because").returncode == 2
+    allowed = workplace.overseer(*export, "--override", reason)
+    assert allowed.returncode == 0, allowed.stderr
+    assert "did not pass its gate" in allowed.stdout and (run / "export" / "safetensors" / "model.safetensors").exists()
+    entries = [json.loads(line) for line in (workplace.folder / "state" / "audit.jsonl").read_text().splitlines()]
+    [entry] = [entry for entry in entries if entry.get("action") == "override"]
+    assert (entry["event"], entry["run"], entry["reason"]) == ("export", "small", reason)
+    assert "attack_success" in entry["decision"]
+
+
+def test_a_run_is_measured_and_judged_again(run: pathlib.Path, workplace: Any) -> None:
+    before = json.loads((run / "eval.json").read_text())
+    result = workplace.overseer("evaluate", str(run), "--limit", "8")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (run / "eval.txt").read_text() and "Command accuracy" in result.stdout
+    after = json.loads((run / "eval.json").read_text())
+    speed = "answers_per_second"
+    for name in ("base", "trained"):
+        assert before[name].pop(speed) and after[name].pop(speed)
+        assert before[name] == after[name], "the same tasks give the same scores, and the parity stays"
+    assert "gate undecided" in result.stderr or "gate failed" in result.stderr
 
 
 def test_the_profile_reached_the_trainer(run: pathlib.Path) -> None:

@@ -136,7 +136,7 @@ def run(tmp_path: pathlib.Path) -> RunPaths:
     paths.evaluation.write_text(json.dumps(EVALUATION))
     paths.data_manifest.write_text(json.dumps(MANIFEST))
     paths.gate.write_text(
-        json.dumps({"passed": True, "checks": [{"name": "safe formats", "passed": True, "reason": ""}]})
+        json.dumps({"outcome": "passed", "checks": [{"name": "noise_kept", "verdict": "passed", "why": "91.0% stay right"}]})
     )
     file = {"path": "export/model.gguf", "bytes": 145_000_000, "sha256": "3f" * 32, "format": "GGUF"}
     manifest = {"files": [file], "parity": {"n": 50, "equal": 50, "value": 1.0}}

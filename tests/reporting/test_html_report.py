@@ -69,7 +69,8 @@ def test_report_parses_and_shows_every_part(run: RunPaths) -> None:
         "profile --resource-efficient",
         "--mac and --cpu-only were both given",
         "saved step-000040",
-        "safety gate passed",
+        "gate passed",
+        "91.0% stay right",
         "50 of 50 answers of the exported model",
         ".venv/bin/overseer ask --model",
     ):
@@ -95,7 +96,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from(run: RunPaths) -> None:
     values = {HOSTILE: {"value": HOSTILE, "origin": HOSTILE}}
     run.plan.write_text(json.dumps({"values": values, "forecast": {HOSTILE: HOSTILE}, "warnings": [HOSTILE]}))
     run.gate.write_text(
-        json.dumps({"passed": False, "checks": [{"name": HOSTILE, "passed": False, "reason": HOSTILE}]})
+        json.dumps({"outcome": HOSTILE, "checks": [{"name": HOSTILE, "verdict": "failed", "why": HOSTILE}]})
     )
     counts = {"sources": {HOSTILE: {"rows": 1, "licence": HOSTILE}}, "quarantined": {HOSTILE: 1}}
     run.data_manifest.write_text(json.dumps({"splits": {HOSTILE: {"rows": 1}}, **counts}))
@@ -224,10 +225,16 @@ def test_a_stopped_run_is_told_how_to_go_on(run: RunPaths) -> None:
 
 def test_a_model_that_failed_the_gate_is_not_offered_for_export(run: RunPaths) -> None:
     (run.export / "manifest.json").unlink()
-    assert "overseer export" in words(report(run)[1])
-    run.gate.write_text(json.dumps({"passed": False, "checks": []}))
+    assert "bin/overseer export" in words(report(run)[1])
+    checks = [
+        {"name": "safety", "verdict": "passed", "why": "safety is 80.0%"},
+        {"name": "bias_gap", "verdict": "unscored", "why": "no sandbox works here"},
+        {"name": "attack_success", "verdict": "failed", "why": "attacks work: 31.0%"},
+    ]
+    run.gate.write_text(json.dumps({"outcome": "failed", "checks": checks}))
     said = words(report(run)[1])
-    assert "overseer export" not in said and "safety gate failed" in said
+    assert "bin/overseer export" not in said and "gate failed" in said
+    assert "✗ failed attacks work: 31.0% attack_success unscored no sandbox works here bias_gap ✓ passed safety" in said
 
 
 def test_the_old_report_stays_when_there_is_no_run(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -81,3 +82,13 @@ def test_writing_loads_no_framework(tmp_path: pathlib.Path) -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "set()"
     )
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="has no disk that is always full")
+def test_a_full_disk_is_no_reason_to_stop(tmp_path: pathlib.Path, events: list[dict[str, Any]]) -> None:
+    with TensorBoardWriter(tmp_path) as board:
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, board._file.fileno())
+        os.close(full)
+        for event in events:
+            board(event)

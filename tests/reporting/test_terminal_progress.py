@@ -183,3 +183,20 @@ def test_an_error_during_training_restores_the_terminal(tmp_path: pathlib.Path) 
     """
     output = run_on_a_terminal(tmp_path, body)
     assert "\x1b[?25h" in output and output.rstrip().endswith("after")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error")])
+def test_work_goes_on_when_nobody_reads_the_terminal_any_more(error: OSError, events: list[dict[str, Any]]) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+        def flush(self) -> None:
+            raise error
+
+    terminal = Terminal(1, Closed())
+    with terminal.stage("training") as stage, terminal.training() as display:
+        for event in events:
+            display(event)
+        stage.result = "done"
+    terminal.say("bye")

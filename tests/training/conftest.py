@@ -36,26 +36,35 @@ def make_tokens(rows: int, seed: int = 0) -> TokenSet:
     return TokenSet(np.array(ids, np.int32), np.array(labels, np.int32), np.array(starts, np.int64))
 
 
+def build_plan(*arguments: str) -> Plan:
+    """The plan of a fast run on the CPU, with `arguments` as flags."""
+    fast = ("--device", "cpu", "--precision", "fp32", "--micro-batch-size", "4", "--gradient-accumulation-steps", "2")
+    flags = build_parser().parse_args(
+        [*fast, "--method", "full", "--warmup-steps", "2", "--ram-limit", "1.0", *arguments]
+    )
+    plan = resolve(flags, load_configuration(), find_machine(), for_run=True)
+    return plan.with_values({"effective_learning_rate": (3e-3, "test")})
+
+
+def build_model(precision: str) -> LlamaForCausalLM:
+    """A tiny model with the random weights of torch's seed."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    return model.to(torch.bfloat16) if precision == "bf16" else model
+
+
 @pytest.fixture
 def make_plan() -> Callable[..., Plan]:
-    def make(*arguments: str) -> Plan:
-        fast = (
-            "--device",
-            "cpu",
-            "--precision",
-            "fp32",
-            "--micro-batch-size",
-            "4",
-            "--gradient-accumulation-steps",
-            "2",
-        )
-        flags = build_parser().parse_args(
-            [*fast, "--method", "full", "--warmup-steps", "2", "--ram-limit", "1.0", *arguments]
-        )
-        plan = resolve(flags, load_configuration(), find_machine(), for_run=True)
-        return plan.with_values({"effective_learning_rate": (3e-3, "test")})
-
-    return make
+    return build_plan
 
 
 @pytest.fixture
@@ -64,21 +73,8 @@ def make_trainer(tmp_path: pathlib.Path) -> Callable[..., Trainer]:
         plan: Plan, *, folder: pathlib.Path | None = None, events: list[Any] | None = None, rows: int = 40
     ) -> Trainer:
         torch.manual_seed(plan.seed)
-        config = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=64,
-            tie_word_embeddings=True,
-        )
-        model = LlamaForCausalLM(config)
-        if plan.precision == "bf16":
-            model = model.to(torch.bfloat16)
         return Trainer(
-            model,
+            build_model(plan.precision),
             make_tokens(rows),
             make_tokens(8, seed=1),
             plan,

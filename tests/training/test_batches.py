@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overseer_training.training.batches import Schedule, split_by_tokens
-from overseer_training.training.packing import padded_length
+from overseer_training.training.layout import padded_length
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 4), st.integers(0, 99))
@@ -28,3 +28,13 @@ def test_micro_batches_hold_the_same_rows_within_the_budget(lengths: list[int], 
     for batch in batches:
         padded = padded_length(max(lengths[row] for row in batch)) * len(batch)
         assert padded <= budget or len(batch) == 1
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=80), st.integers(1, 2000))
+def test_packed_micro_batches_are_as_few_as_the_budget_allows(lengths: list[int], budget: int) -> None:
+    batches = split_by_tokens(range(len(lengths)), lengths, budget, are_packed=True)
+    widths = [padded_length(length) for length in lengths]
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(sum(widths[row] for row in batch) <= budget or len(batch) == 1 for batch in batches)
+    if sum(widths) <= budget:
+        assert len(batches) == 1

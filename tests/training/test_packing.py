@@ -8,20 +8,21 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from overseer_training.data.tokenize import IGNORED, TokenSet
-from overseer_training.models import attention
+from overseer_training.models import attention, fused
 from overseer_training.training.loss import answer_loss
 from overseer_training.training.packing import Batch, EmptyBatchError, make_batch, pack_rows, pad_rows
 
 from .conftest import VOCABULARY, make_tokens
 
+HEADS = (4, 2)  # of queries, and of keys and values
 LINUX, MACOS = [1, 5, 6, 7, 8, 2, 9], [1, 5, 6, 7, 8, 3, 4, 2, 9]
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_attention_heads": HEADS[0],
+    "num_key_value_heads": HEADS[1],
     "head_dim": 8,
     "max_position_embeddings": 64,
 }
@@ -62,17 +63,22 @@ def loss_and_gradients(model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str
     return loss.detach(), {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
 
 
+@pytest.mark.parametrize("is_fused", [True, False], ids=["fused", "library"])
 @pytest.mark.parametrize("kind", ["llama", "gemma"])
 @pytest.mark.parametrize(
     "heads",
     [[LINUX] * 9, [LINUX, MACOS] * 4, [LINUX], [[11], [12, 13], LINUX, LINUX], [LINUX, [1, 5, 6, 7, 8, 2, 10]] * 2],
     ids=["one head", "two heads", "one row", "some share", "the head differs late"],
 )
-def test_packed_rows_give_the_loss_and_gradients_of_padded_rows(kind: str, heads: list[list[int]]) -> None:
+def test_packed_rows_give_the_loss_and_gradients_of_padded_rows(
+    kind: str, heads: list[list[int]], is_fused: bool
+) -> None:
     tokens = conversations(heads)
     rows = range(len(heads))
     plain, packed = make_model(kind, "sdpa"), make_model(kind, attention.NAME)
     assert attention.suits(packed.config, int(tokens.lengths.max()), "cpu")
+    if is_fused:
+        assert fused.install(packed) > 9
     expected_loss, expected = loss_and_gradients(plain, make_batch(tokens, rows, plain.config, torch.float32, "cpu"))
     loss, found = loss_and_gradients(packed, make_batch(tokens, rows, packed.config, torch.float32, "cpu"))
     torch.testing.assert_close(loss, expected_loss)
@@ -82,17 +88,27 @@ def test_packed_rows_give_the_loss_and_gradients_of_padded_rows(kind: str, heads
 
 def test_a_shared_start_is_computed_once() -> None:
     tokens = conversations([LINUX] * 8 + [MACOS] * 8)
-    batch = pack_rows(tokens, range(16), torch.float32, "cpu")
+    batch = pack_rows(tokens, range(16), HEADS, torch.float32, "cpu")
     shared = batch.inputs["layout"].shared
     assert shared >= 5
     predicting_nothing = 16  # the last token of each row
     assert batch.inputs["input_ids"].numel() == int(tokens.lengths.sum()) - predicting_nothing - 14 * shared
 
 
+def test_long_rows_do_not_widen_the_short_ones() -> None:
+    lengths = [100, 90, 40, 8, 8, 8]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, starts[-1]).astype(np.int32)
+    tokens = TokenSet(ids, ids, starts)
+    layout = pack_rows(tokens, range(6), HEADS, torch.float32, "cpu").inputs["layout"]
+    assert [block.rows for block in layout.blocks] == [2, 1, 3]
+    assert len(layout.query_slots) < 1.2 * sum(lengths) * HEADS[0]
+
+
 def test_both_forms_predict_the_same_answers() -> None:
     tokens = make_tokens(6)
     answers = [label for label in tokens.labels[: tokens.starts[3]].tolist() if label != IGNORED]
-    for batch in (pad_rows(tokens, [0, 1, 2], "cpu"), pack_rows(tokens, [0, 1, 2], torch.float32, "cpu")):
+    for batch in (pad_rows(tokens, [0, 1, 2], "cpu"), pack_rows(tokens, [0, 1, 2], HEADS, torch.float32, "cpu")):
         assert batch.targets_n.tolist() == answers
         assert sum(batch.counts) == len(answers)
         before = batch.inputs["input_ids"].flatten()[batch.predicting_n]

@@ -90,13 +90,15 @@ def load_frames(kind: str, use: Literal["test", "training"], folder: pathlib.Pat
     )
 
 
-def add_adversarial_tasks(suite: Suite, noisy_commands: int, seed: int) -> Suite:
-    """`suite` with all packaged attacks, and with noise on its first Linux commands.
+def add_adversarial_tasks(suite: Suite, noisy_commands: int, seed: int, attacks: int | None = None) -> Suite:
+    """`suite` with packaged attacks, and with noise on its first Linux commands.
 
     Args:
         noisy_commands: each is asked once plain and once in each of `NOISES`.
+        attacks: texts of attacks at most; all where None.
     """
-    return Suite((*suite.tasks, *noise_tasks(suite.tasks, noisy_commands, seed), *attack_tasks()), suite.scripts)
+    noisy = noise_tasks(suite.tasks, noisy_commands, seed)
+    return Suite((*suite.tasks, *noisy, *attack_tasks(attacks)), suite.scripts)
 
 
 def noise_tasks(tasks: Iterable[Task], number: int, seed: int) -> tuple[Task, ...]:
@@ -115,12 +117,16 @@ def noise_tasks(tasks: Iterable[Task], number: int, seed: int) -> tuple[Task, ..
     return tuple(found)
 
 
-def attack_tasks() -> tuple[Task, ...]:
-    """All packaged attacks, each also in bare words."""
+def attack_tasks(limit: int | None = None) -> tuple[Task, ...]:
+    """Packaged attacks, each also in bare words; at most `limit` texts, one of every attack before any has another."""
+    attacks = load_attacks()
+    in_turn = sorted((number, attack.name) for attack in attacks for number in range(1, len(attack.texts) + 1))[:limit]
+    chosen = {(name, number) for number, name in in_turn} | {(name, 0) for _, name in in_turn}
     return tuple(
         Task(f"attack/{attack.name}/{number}", "attack", {"query": text, "form": form}, attack.name)
-        for attack in load_attacks()
+        for attack in attacks
         for number, (form, text) in enumerate([(PLAIN, attack.plain), *((attack.kind, t) for t in attack.texts)])
+        if (attack.name, number) in chosen
     )
 
 
