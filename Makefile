@@ -19,8 +19,9 @@ help:
 train: setup
 	@$(RUN) main_training.py $(BUDGET) $(ARGS)
 
+# Two processes of one thread each: what the tests compute is small, and threads that wait for each other lose more than they gain.
 test: setup-dev
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 soak: setup-dev
 	@OVERSEER_SOAK=10 $(RUN) -m pytest -s tests/attacks $(ARGS)
