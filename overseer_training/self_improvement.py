@@ -29,7 +29,7 @@ from overseer_training.evaluation.questions import Question
 from overseer_training.evaluation.sandbox import Fixture, Sandbox, find_sandbox
 from overseer_training.evaluation.suite import Task, corpus_suite
 from overseer_training.evaluation.tasks.commands import CommandScorer, questions
-from overseer_training.files import write_json
+from overseer_training.files import replace_folder, write_json
 from overseer_training.guards.judge import judge
 from overseer_training.learning.curate import replay
 from overseer_training.planning import gentler
@@ -170,8 +170,7 @@ class _Improvement:
             after = self.measure(candidate)
             is_kept = after.value is not None and before.value is not None and after.value >= before.value
             if is_kept:
-                shutil.rmtree(self._paths.model)
-                candidate.replace(self._paths.model)
+                replace_folder(candidate, self._paths.model)
             else:
                 shutil.rmtree(candidate)
         return Round(

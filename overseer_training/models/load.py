@@ -249,7 +249,9 @@ def _model_folder(folder: pathlib.Path) -> pathlib.Path:
     """`folder`, or its `model` when it is a run."""
     folder = folder / "model" if (folder / "model" / "overseer.json").exists() else folder
     if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
-        raise ModelError(f"{folder} holds no trained model; give a run such as runs/latest, or its model folder")
+        raise ModelError(
+            f"{folder} holds no trained model; train one with: make train, or name a run or a model folder with --model"
+        )
     return folder
 
 

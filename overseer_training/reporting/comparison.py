@@ -201,10 +201,8 @@ def judge(base: Measured | None, trained: Measured | None, lower_is_better: bool
     if trained.value is None or base.value is None:
         return "unscored"
     gain = (base.value - trained.value) if lower_is_better else (trained.value - base.value)
-    if base.unit == "rate" and base.low is None:
-        return "unclear"  # a speed of one moment
     widths = [side.high - side.low for side in (base, trained) if side.low is not None and side.high is not None]
-    noise = math.hypot(*widths) / 2 if len(widths) == 2 else 0.0  # 1.96 standard errors are half an interval's width
+    noise = math.hypot(*widths) / 2 if len(widths) == 2 else math.inf  # half an interval is 1.96 standard errors
     if abs(gain) <= noise:
         return "unclear"
     return "better" if gain > 0 else "worse"

@@ -148,11 +148,13 @@ METRICS: dict[str, tuple[tuple[str, Callable[..., tuple[float, ...] | None], Sta
 
 
 def _with_interval(values: Any, clusters: Sequence[str], statistic: Statistic, unscored: int) -> Score:
-    """The statistic with an interval from resampling whole machines; always the same for the same input."""
+    """The statistic with an interval from resampling whole machines, which one machine alone has not; the same for the same input."""
     reason = "the answer cannot be read" if unscored else ""
     if not len(values):
         return Score(0, None, None, unscored, reason)
     members = [np.flatnonzero(np.array(clusters) == name) for name in sorted(set(clusters))]
+    if len(members) == 1:
+        return Score(len(values), statistic(values), None, unscored, reason)
     rng = np.random.default_rng(0)
     draws = [
         statistic(values[np.concatenate([members[one] for one in rng.integers(0, len(members), len(members))])])

@@ -35,7 +35,7 @@ def row(name: str, base: dict[str, Any] | None, trained: dict[str, Any] | None) 
         ("answer_loss", score(0.6, 0.5, 0.7), score(2.8, 2.7, 2.9), "worse"),
         ("answers_per_second", score(41.0, 40.0, 42.0), score(20.0, 19.0, 21.0), "worse"),
         ("answers_per_second", score(41.0), score(20.0), "unclear"),
-        ("command_accuracy", score(0.5), score(0.6), "better"),
+        ("command_accuracy", score(0.5), score(0.6), "unclear"),
         ("command_accuracy", score(0.5, 0.4, 0.6), score(None, reason="no sandbox"), "unscored"),
         ("command_accuracy", None, score(0.5, 0.4, 0.6), "alone"),
         ("command_accuracy", None, score(None), "unscored"),

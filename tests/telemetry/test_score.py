@@ -40,6 +40,13 @@ def test_probabilities_and_verdicts_are_scored_with_their_counts() -> None:
     assert brier.ci95 is not None and brier.ci95[0] <= brier.value <= brier.ci95[1]
 
 
+def test_questions_about_one_machine_say_nothing_about_others() -> None:
+    question = {"type": "forecast", "metric": "a", "horizon_seconds": 3600}
+    given = [{**task(number, question, 25.5), "machine": "one"} for number in range(5)]
+    found = score(given, [12.5, 13.0, 14.0, 15.0, 16.0])["forecast_scaled_error"]
+    assert (found.n, found.ci95) == (5, None)
+
+
 def test_forecast_errors_are_in_errors_of_persistence_within_the_window() -> None:
     question = {"type": "forecast", "metric": "a", "horizon_seconds": 3600}
     # On a line of slope 1, the last value misses the mean of the next 12 by 6.5.
