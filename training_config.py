@@ -55,7 +55,8 @@ data_config = {
     "composed_rows": 60000,  # requests composed of written parts (corpus/compositions): what, where, which conditions, what to do
     "personal_share": 0.1,  # of rows that are yours, with --continuous-learning where there is no model yet
     "replay_share": 0.67,  # of rows that are the corpus again, where --continuous-learning goes on from the newest model, and in --self-improve
-    "prediction_rows": 2000,  # questions about what simulated machines will do next
+    "prediction_rows": 6000,  # questions about what simulated machines will do next
+    "least_skill_share": 0.03,  # of rows, for each skill: rows of a rarer one come again, at most four times
     "misspelt_share": 0.05,  # of augmented copies and composed requests that get a slip of the finger
     "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths

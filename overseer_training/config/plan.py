@@ -60,6 +60,7 @@ class Plan:
     composed_rows: int = 0
     misspelt_share: float = 0.0
     prediction_rows: int = 0
+    least_skill_share: float = 0.0
     kaggle_datasets: Sequence[Mapping[str, Any]] = ()
     continuous_learning: bool = False
     personal_share: float = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
+from overseer_training.data.balance import missing_rows, repeated
 from overseer_training.data.clean import Rows, clean
 from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
@@ -45,6 +46,7 @@ PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
 MANIFEST_FORMAT = 1
 SEALED = "sealed.rows"  # encrypted: what says what the owner does
 HELD_BACK = "personal.jsonl"
+HELD_OUT_PREDICTIONS = 30  # training questions about telemetry for one that validates or tests
 LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0", "telemetry": "Apache-2.0"}
 
 
@@ -80,10 +82,12 @@ def build_rows(
         from overseer_training.telemetry import examples as telemetry  # numpy: `--plan` does without
 
         for split in SPLITS:
-            number = plan.prediction_rows if split == "train" else plan.prediction_rows // 10
+            number = plan.prediction_rows if split == "train" else plan.prediction_rows // HELD_OUT_PREDICTIONS
             splits[split] += telemetry.examples(number, plan.seed, split, recordings) if number else []
     splits["train"] += taught
-    return clean(splits, left_out)
+    rows = clean(splits, left_out)
+    rows.splits["train"] += repeated(rows.splits["train"], plan.least_skill_share, rng)
+    return rows
 
 
 def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split], plan: Plan) -> None:
@@ -135,17 +139,23 @@ def estimate_training_rows(plan: Plan) -> int:
     """About how many rows an epoch has, without making them: for plans. Variants and rows that are set aside are left out."""
     families = load_families()
     trained = {family.name for family in families if family.split == "train"}
-    rows = plan.composed_rows + plan.prediction_rows + sum(repair.family in trained for repair in load_repairs())
-    rows += sum(len(list(render_dialogue(dialogue))) for dialogue in load_dialogues() if dialogue.split == "train")
-    rows += sum(len(tool.requests) for tool in load_tools() if tool.split == "train")
-    rows += sum(len(case.wordings) for case in load_safety_cases() if case.split == "train")
+    rows = {
+        "command": plan.composed_rows + sum(len(read_source(source)[0]) for source in plan.sources),
+        "explanation": 0,
+        "prediction": plan.prediction_rows,
+        "repair": sum(repair.family in trained for repair in load_repairs()),
+        "dialogue": sum(len(list(render_dialogue(one))) for one in load_dialogues() if one.split == "train"),
+        "tools": sum(len(tool.requests) for tool in load_tools() if tool.split == "train"),
+        "safety": sum(len(case.wordings) for case in load_safety_cases() if case.split == "train"),
+    }
     for family in families:
         on = [platform for platform in PLATFORMS if family.command_for(platform) is not None]
         share = sum(plan.macos_share if platform == "macos" else 1 - plan.macos_share for platform in on)
         if family.split == "train":
             copies = plan.augmented_copies if find_variables(family) else 0
-            rows += round(share * len(family.wordings) * (1 + copies + plan.explanation_share))
-    return rows + sum(len(read_source(source)[0]) for source in plan.sources)
+            rows["command"] += round(share * len(family.wordings) * (1 + copies))
+            rows["explanation"] += round(share * len(family.wordings) * plan.explanation_share)
+    return sum(rows.values()) + sum(missing_rows(rows, plan.least_skill_share).values())
 
 
 def write_rows(rows: Rows, folder: pathlib.Path) -> None:

@@ -45,6 +45,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "variant_share": ("50%", 0.5),
     "composed_rows": ("500", 500),
     "prediction_rows": ("70", 70),
+    "least_skill_share": ("0.02", 0.02),
     "personal_share": ("0.3", 0.3),
     "replay_share": ("0.7", 0.7),
     "self_improvement_rounds": ("2", 2),

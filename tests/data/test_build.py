@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from overseer_training.config.plan import Plan
+from overseer_training.data.balance import missing_rows
 from overseer_training.data.build import (
     SPLITS,
     Rows,
@@ -144,6 +146,20 @@ def test_each_share_reaches_the_rows(flag: str, skill: str, few: list[Family], p
 
     assert count(plan_of(*none)) == 0
     assert count(plan_of(*none, flag, "1")) > 3
+
+
+def test_rows_of_a_rare_skill_come_again_but_not_for_ever(plan_of: PlanOf) -> None:
+    counts = {"command": 9000, "dialogue": 200, "safety": 10, "tools": 500, "explanation": 1, "prediction": 0}
+    missing = missing_rows(counts, 0.04)
+    assert missing == {"command": 0, "dialogue": 188, "safety": 30, "tools": 0, "prediction": 0}
+    plan = plan_of("--composed-rows", "3000", "--augmented-copies", "0", "--prediction-rows", "0")
+    once, more = (
+        build_rows(dataclasses.replace(plan, least_skill_share=share)).splits["train"] for share in (0.0, 0.05)
+    )
+    assert more[: len(once)] == once
+    dialogues = collections.Counter(row.turns for row in more if row.skill == "dialogue")
+    assert round(0.05 * len(once)) == dialogues.total() and max(dialogues.values()) - min(dialogues.values()) <= 1
+    assert len({row.id for row in more}) == len(more)
 
 
 def written(rows: Rows, folder: pathlib.Path) -> dict[str, bytes]:
