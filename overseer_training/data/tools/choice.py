@@ -63,8 +63,13 @@ INSTALLS = re.compile(
 
 
 def request(need: str, candidates: Sequence[Candidate]) -> str:
-    """What the user's turn says: the need, and a line for each candidate with what it takes to have it."""
-    return REQUEST.format(need=need, candidates="\n".join(map(_line, candidates)))
+    """What the user's turn says: the need, and a line for each candidate, best match first, with what it takes to have it."""
+    return REQUEST.format(need=need, candidates="\n".join(map(_line, installed_first(candidates))))
+
+
+def installed_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """`candidates` in their order, but what is installed before the rest: nobody should be sent to install a second one."""
+    return sorted(candidates, key=lambda candidate: not candidate.is_installed)
 
 
 def answer(choices: Sequence[Candidate]) -> str:
@@ -90,7 +95,7 @@ def checked(text: str, candidates: Sequence[Candidate], catalogue: Catalogue, ho
 
     Args:
         text: the answer of a model that may have invented names and install commands.
-        candidates: those of its request.
+        candidates: those of its request, best match first.
     """
     offered = {candidate.name.casefold(): candidate for candidate in candidates}
 
@@ -99,7 +104,7 @@ def checked(text: str, candidates: Sequence[Candidate], catalogue: Catalogue, ho
 
     found = [find(name) for name in named_tools(text, lambda name: find(name) is not None)]
     choices = {choice.name: choice for choice in found if choice is not None}
-    return (list(choices.values()) or list(candidates))[:CHOICES]
+    return (list(choices.values()) or installed_first(candidates))[:CHOICES]
 
 
 def named_tools(text: str, is_known: Callable[[str], bool]) -> list[str]:

@@ -6,9 +6,10 @@ with purposes, which it can learn and which works for tools that it never saw. A
 at hand (exported to another program), so the other requests stay bare, as `advice.render_tool` writes them; a row with candidates also
 costs three times the tokens.
 
-Candidates are what the catalogue finds when the request is not in it: they are hard, and as good or bad as those at work. Their order is
-drawn, so that a place says nothing. Now and then the right tool is not among them: then a tool that does as well is right, and where
-there is none the answer comes from memory.
+Candidates are what the catalogue finds when the request is not in it, in its order with what is installed first, as at work: they are
+hard, and the first is right as often as it is then, so that a model learns when to trust the search. A right tool that it did not find
+stands anywhere. Now and then the right tool is taken out: then a tool that does as well is right, and where there is none the answer
+comes from memory.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from collections.abc import Iterator, Sequence
 
 from overseer_training.data.sources.advice import Tool, render_tool
 from overseer_training.data.tools.catalogue import CANDIDATES, SYSTEMS, Catalogue, curated_catalogue, other_host
-from overseer_training.data.tools.choice import CHOICES, answer, request
+from overseer_training.data.tools.choice import CHOICES, answer, installed_first, request
 from overseer_training.records import Example, Turn
 
 WITH_CANDIDATES = 2  # requests of each tool; chosen
 ABSENT_SHARE = 0.1  # of rows: the right tool is taken out of the candidates; chosen
-INSTALLED_SHARE = 0.25  # of candidates; chosen
+INSTALLED_SHARE = 0.12  # of candidates; chosen: a machine has some hundred of the 925 tools
 OTHER_SYSTEM_SHARE = 0.2  # of rows: a machine with other package managers than most; chosen
 
 
@@ -61,20 +62,20 @@ def _choice_row(tool: Tool, number: int, catalogue: Catalogue, known: dict[str, 
     need = tool.requests[number]
     right = catalogue.find(tool.name, host)
     assert right is not None, tool.name  # it is one of those that the catalogue was made of
-    wrong = [candidate for candidate in catalogue.search(need, host, CANDIDATES + 1) if candidate.name != tool.name]
-    is_absent = rng.random() < ABSENT_SHARE
-    offered = wrong[:CANDIDATES] if is_absent else [right, *wrong[: CANDIDATES - 1]]
+    offered = catalogue.search(need, host, CANDIDATES)
+    if rng.random() < ABSENT_SHARE:
+        offered = [candidate for candidate in offered if candidate.name != tool.name]
+    elif right not in offered:
+        offered = offered[: CANDIDATES - 1]
+        offered.insert(rng.randint(0, len(offered)), right)
     # What has no package here is part of a system or not to be had; it is the same on all machines of a platform.
     offered = [
         dataclasses.replace(candidate, is_installed=rng.random() < INSTALLED_SHARE and candidate.manager != "")
         for candidate in offered
     ]
-    rng.shuffle(offered)
     equals = [candidate for candidate in offered if _do_as_well(tool, known.get(candidate.name))]
     choices = [candidate for candidate in offered if candidate.name == tool.name] + equals
-    choices = sorted(
-        choices or [right], key=lambda choice: not choice.is_installed
-    )  # stable: the right one leads its equals
+    choices = installed_first(choices or [right])  # the right one leads its equals
     others = [candidate for candidate in offered if candidate.name in tool.alternatives and candidate not in choices]
     turns = (Turn("user", request(need, offered)), Turn("assistant", answer([*choices, *others][:CHOICES])))
     return Example(f"tool/{tool.name}/{number}/candidates", f"tool/{tool.name}", "tools", turns, platform, "corpus")

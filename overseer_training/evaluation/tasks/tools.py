@@ -11,7 +11,7 @@ from typing import Any
 
 from overseer_training.data.sources.advice import load_tools
 from overseer_training.data.tools.catalogue import Candidate, Host, curated_catalogue, other_host
-from overseer_training.data.tools.choice import CHOICES, named_tools, request
+from overseer_training.data.tools.choice import CHOICES, installed_first, named_tools, request
 from overseer_training.errors import NotAvailableError
 from overseer_training.evaluation.questions import Answer, Question
 from overseer_training.evaluation.statistics import cluster_interval, score_outcomes, wilson_interval
@@ -52,7 +52,7 @@ class ToolTasks:
         ranked = [self._offered.get(question.id, []) for question in self.questions]
         rankings = {
             "bm25": ranked,
-            "bm25_installed_first": [sorted(offered, key=lambda item: not item.is_installed) for offered in ranked],
+            "bm25_installed_first": [installed_first(offered) for offered in ranked],
         }
         return {
             name: [
