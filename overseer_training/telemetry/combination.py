@@ -1,13 +1,17 @@
-"""The best that can be said from the numbers in a prompt: forecasts combined with weights that were fitted on training tasks.
+"""The forecaster that a prompt quotes: the baselines' numbers combined with weights that were fitted on training tasks.
 
-Takes tasks with answers; gives a `Combination` that answers `threshold` and `forecast`. Training rows say its numbers, since a
-row that said what then happened would teach to be sure of chance. For thresholds it beats every single forecaster, see the README.
+Takes tasks with answers; gives a `Combination` that answers `threshold` and `forecast`. `combination.json` holds the packaged weights, which
+`benchmarks/telemetry_combination.py` fits. Training rows say its numbers, since a row that said what then happened would teach to be sure of
+chance. It beats every single forecaster, see the README.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +21,12 @@ from overseer_training.telemetry.baselines import answer_with
 from overseer_training.telemetry.recordings import Values
 from overseer_training.telemetry.summary import as_values, persistence_error, summarize, yesterday
 
+PACKAGED = pathlib.Path(__file__).with_name("combination.json")
 RIDGE = 1.0  # pulls weights to 0, as much as one task would; chosen
 ROUNDS = 12
 MOST_SURE = 0.98  # a probability of 0 or 1 is never said
-CLIP = 4.0  # of features, in spreads, persistence errors or logits
+CLIP = 4.0  # of features of thresholds, in spreads or logits
+FORECAST_CLIP = 8.0  # of features of forecasts, in persistence errors: smoothing now and then runs away; chosen on training machines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Combination:
             return {"probability": min(max(_logistic(value), 1 - MOST_SURE), MOST_SURE)}
         last, unit, features = _forecast_features(window, question)
         return last + unit * float(features @ self.forecast)
+
+
+@functools.cache
+def packaged() -> Combination:
+    """The weights that ship with the program."""
+    weights = json.loads(PACKAGED.read_text())
+    return Combination(np.array(weights["threshold"]), np.array(weights["forecast"]))
 
 
 def fit(tasks: Sequence[Mapping[str, Any]]) -> Combination:
@@ -74,7 +87,7 @@ def _forecast_features(window: Mapping[str, Any], question: Mapping[str, Any]) -
     said = [answer_with(name, window, question) for name in ("trend", "exponential_smoothing")]
     said += [numbers.recent, numbers.mean, numbers.last if before is None else float(before.mean())]
     unit = persistence_error(values, max(1, round(question["horizon_seconds"] / step)))
-    return numbers.last, unit, np.clip((np.array(said) - numbers.last) / unit, -CLIP, CLIP)
+    return numbers.last, unit, np.clip((np.array(said) - numbers.last) / unit, -FORECAST_CLIP, FORECAST_CLIP)
 
 
 def _fit_logistic(tasks: Sequence[Mapping[str, Any]]) -> Values:

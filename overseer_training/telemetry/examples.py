@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from overseer_training.records import Example, Turn
-from overseer_training.telemetry.combination import fit
+from overseer_training.telemetry.combination import packaged
 from overseer_training.telemetry.questions import HOURS_SHOWN, ask, future_of, kinds_for
 from overseer_training.telemetry.recordings import Recording, Split, seed_of, split_of
 from overseer_training.telemetry.simulate import simulate
@@ -27,14 +27,14 @@ LARGEST_SHARE = {"threshold": 0.5, "anomaly": 0.5, "cause": 1 / 6}  # of one ans
 def examples(number: int, seed: int, split: Split, recordings: Sequence[Recording] = ()) -> list[Example]:
     """`number` rows of the skill `prediction`; the same arguments give the same rows.
 
-    A row's answer to `threshold` and `forecast` is the best that can be said from its prompt, as fitted on this split
-    (`combination.fit`), since what then happened is chance in part; answers to the other types are what was.
+    A row's answer to `threshold` and `forecast` is what the forecaster says that its prompt quotes (`combination.packaged`), since what
+    then happened is chance in part; answers to the other types are what was.
 
     Args:
         recordings: of real machines; only those whose name is in `split` are used, for 0.3 of the rows.
     """
     asked = tasks(number, seed, split, recordings)
-    best = fit(asked)
+    best = packaged()
     rows = []
     for task in asked:
         question = task["question"]

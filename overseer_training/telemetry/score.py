@@ -18,6 +18,7 @@ from overseer_training.telemetry.baselines import (
     answer_with,
     cause_by_rules,
 )
+from overseer_training.telemetry.combination import packaged
 from overseer_training.telemetry.summary import as_values, persistence_error
 
 RESAMPLES = 1000
@@ -56,7 +57,7 @@ def baseline_answers(tasks: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]
     """What each baseline says to each task; None where it has nothing to say."""
     return {
         name: [_baseline_answer(name, task["window"], task["question"]) for task in tasks]
-        for name in (*FORECASTERS, "deviation", "rules", "constant")
+        for name in (*FORECASTERS, "combination", "deviation", "rules", "constant")
     }
 
 
@@ -76,6 +77,8 @@ def _baseline_answer(name: str, window: Mapping[str, Any], question: Mapping[str
     if kind in ("threshold", "forecast"):
         if name == "constant" and kind == "threshold":
             return {"probability": 0.5}
+        if name == "combination":
+            return packaged().answer(window, question)
         return answer_with(name, window, question) if name in FORECASTERS else None
     if kind == "anomaly":
         if name == "deviation":

@@ -1,7 +1,7 @@
 """Questions and answers in words that a small language model reads and writes.
 
 Takes windows, questions and answers; gives texts, and reads them back. A model of 135M parameters cannot do arithmetic on 288
-values: the prompt has the numbers that matter, in at most 127 tokens of SmolLM2 (measured on 1,000 rows).
+values: the prompt has the numbers that matter, and what forecasters and rules make of them. The model's part is to say when they are wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from overseer_training.telemetry.baselines import answer_with
+from overseer_training.telemetry.baselines import anomaly_by_deviation, answer_with, cause_by_rules
+from overseer_training.telemetry.combination import packaged
 from overseer_training.telemetry.questions import CAUSES, COMMANDS
 from overseer_training.telemetry.summary import as_values, repetition, summarize, window_values, yesterday
 
@@ -27,8 +28,10 @@ def render(window: Mapping[str, Any], question: Mapping[str, Any]) -> str:
     kind = question["type"]
     if kind in ("threshold", "forecast"):
         return _one_metric(window, question)
+    guess = anomaly_by_deviation(window) if kind == "anomaly" else cause_by_rules(window)
+    said = render_answer(question, guess).split(":")[0]
     ask = "Last hour abnormal? Where, how long?" if kind == "anomaly" else "What is the cause?"
-    return f"{_all_metrics(window)}\n{ask}"
+    return f"{_all_metrics(window)}\nrules: {said}\n{ask}"
 
 
 def render_answer(question: Mapping[str, Any], answer: Any) -> str:
@@ -94,8 +97,9 @@ def _one_metric(window: Mapping[str, Any], question: Mapping[str, Any]) -> str:
     before = yesterday(values, max(1, round(question["horizon_seconds"] / step)), step)
     if question["type"] == "forecast":
         said = {name: _number(answer_with(name, window, question)) for name in ("trend", "exponential_smoothing")}
+        together = _number(packaged().answer(window, question))
         seen = "" if before is None else f", yesterday {_number(float(before.mean()))}"
-        lines.append(f"trend {said['trend']}, smoothing {said['exponential_smoothing']}{seen}")
+        lines.append(f"trend {said['trend']}, smoothing {said['exponential_smoothing']}{seen}, together {together}")
         lines.append(f"Mean of the next {_number(hours)} h?")
         return "\n".join(lines)
     limit = question["limit"]
@@ -109,7 +113,7 @@ def _one_metric(window: Mapping[str, Any], question: Mapping[str, Any]) -> str:
     seen = "" if before is None else f", yesterday's top {_number(float(before.max()))}"
     lines.append(
         f"to {limit:g}: {away}{seen}; chance {chances['persistence']:.2f} {chances['trend']:.2f} "
-        f"{chances['exponential_smoothing']:.2f}"
+        f"{chances['exponential_smoothing']:.2f}, together {packaged().answer(window, question)['probability']:.2f}"
     )
     lines.append(f"Over {limit:g} within {_number(hours)} h?")
     return "\n".join(lines)

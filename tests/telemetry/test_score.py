@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from overseer_training.telemetry.baselines import FORECASTERS, anomaly_by_deviation, answer_with, cause_by_rules
-from overseer_training.telemetry.combination import fit
+from overseer_training.telemetry.combination import fit, packaged
 from overseer_training.telemetry.examples import tasks
 from overseer_training.telemetry.score import baseline_answers, score, score_with_baselines
 from overseer_training.telemetry.summary import as_values, repetition, summarize
+from overseer_training.telemetry.wording import render, render_answer
 
 STEPS = 288
 
@@ -132,14 +133,36 @@ def test_a_summary_has_the_slope_an_hour_and_no_infinite_deviation() -> None:
     assert 4 < jump.deviation < 1000
 
 
-def test_fitted_weights_beat_every_baseline_in_brier_on_machines_they_never_saw() -> None:
-    best = fit(tasks(480, 0, "train"))
-    asked = [one for one in tasks(480, 0, "test") if one["question"]["type"] == "threshold"]
-    found = score_with_baselines(asked, [best.answer(one["window"], one["question"]) for one in asked])
-    brier = found["threshold_brier"]
-    assert brier.n > 90 and brier.value is not None
-    assert set(brier.baseline) >= {"persistence", "trend", "seasonal_naive", "exponential_smoothing", "constant"}
-    assert brier.value < min(brier.baseline.values())
+def test_the_quoted_forecaster_beats_others_on_machines_it_never_saw() -> None:
+    asked = [one for one in tasks(480, 0, "test") if one["question"]["type"] in ("threshold", "forecast")]
+    said = [packaged().answer(one["window"], one["question"]) for one in asked]
+    found = score_with_baselines(asked, said)
+    for metric, beaten in (
+        ("threshold_brier", ("persistence", "trend", "seasonal_naive", "exponential_smoothing", "constant")),
+        ("forecast_scaled_error", ("persistence", "trend", "seasonal_naive")),  # nearly all of it is smoothing
+    ):
+        others, value = found[metric].baseline, found[metric].value
+        assert found[metric].n > 90 and value is not None and value == others["combination"]
+        assert value < min(others[name] for name in beaten)
+
+
+def test_a_prompt_quotes_the_forecaster_and_the_rules() -> None:
+    for one in tasks(40, 0, "test"):
+        prompt, question = render(one["window"], one["question"]), one["question"]
+        if question["type"] in ("threshold", "forecast"):
+            number = render_answer(question, packaged().answer(one["window"], question)).split()[-1]
+            assert f", together {number}\n" in prompt
+        else:
+            guess = (anomaly_by_deviation if question["type"] == "anomaly" else cause_by_rules)(one["window"])
+            assert f"\nrules: {render_answer(question, guess).split(':')[0]}\n" in prompt
+
+
+def test_the_packaged_weights_are_those_that_fitting_gives() -> None:
+    fitted = fit(tasks(600, 42, "train"))
+    asked = [one for one in tasks(200, 0, "test") if one["question"]["type"] == "threshold"]
+    for one in asked:
+        new, kept = (who.answer(one["window"], one["question"])["probability"] for who in (fitted, packaged()))
+        assert abs(new - kept) < 0.3
 
 
 def test_every_question_has_a_baseline() -> None:
