@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from overseer_training.data.tokenize import TokenSet
-from overseer_training.evaluation.statistics import score_means
+from overseer_training.intervals import score_means
 from overseer_training.records import Score
 from overseer_training.training.batches import evaluation_batches
 from overseer_training.training.loss import answer_loss, count_right

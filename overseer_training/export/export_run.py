@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from overseer_training.errors import ConfigError, NotAvailableError, OverseerError, UsageError
 from overseer_training.evaluation.gate import judge_run, read_gate
-from overseer_training.evaluation.statistics import wilson_interval
 from overseer_training.export.accuracy import measure_accuracy, read_verdicts
 from overseer_training.export.adapter import require_adapter, write_adapter
 from overseer_training.export.gguf_file import write_gguf
@@ -23,6 +22,7 @@ from overseer_training.export.ollama_file import OllamaSettings, ollama_settings
 from overseer_training.export.parity import TrainedAnswers
 from overseer_training.export.quantize import GgufKind, require_quantizer
 from overseer_training.files import sha256, write_json, write_text
+from overseer_training.intervals import wilson_interval
 from overseer_training.records import RunPaths, Score
 
 if TYPE_CHECKING:

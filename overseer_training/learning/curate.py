@@ -17,10 +17,10 @@ from overseer_training.data.clean import parses
 from overseer_training.data.sources.corpus import Family
 from overseer_training.data.sources.history import rows_from_commands
 from overseer_training.errors import DataError, NotAvailableError
-from overseer_training.evaluation.statistics import score_outcomes
 from overseer_training.guards.judge import judge
 from overseer_training.guards.secrets import PLACEHOLDER, find_secret
 from overseer_training.guards.shell import read_script
+from overseer_training.intervals import score_outcomes
 from overseer_training.learning.consent import State
 from overseer_training.learning.interaction import SIMILAR, Interaction, similarity
 from overseer_training.prompts import REPAIR_REQUEST

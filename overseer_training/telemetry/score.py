@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from overseer_training.intervals import wilson_interval
 from overseer_training.records import Score
 from overseer_training.telemetry.baselines import (
     FORECASTERS,
@@ -126,6 +127,11 @@ def _mean(values: Any) -> float:
     return float(values[:, 0].mean())
 
 
+def _share(values: Any) -> float:
+    """A mean of zeros and ones; its interval is never narrower than that of a proportion, also where all are equal."""
+    return _mean(values)
+
+
 def _balanced_accuracy(values: Any) -> float:
     is_yes, said_yes = values[:, 0] == 1, values[:, 1] >= 0.5
     shares = [np.mean(said_yes[is_yes])] if is_yes.any() else []
@@ -145,8 +151,8 @@ METRICS: dict[str, tuple[tuple[str, Callable[..., tuple[float, ...] | None], Sta
         ("threshold_balanced_accuracy", _threshold_outcome, _balanced_accuracy),
     ),
     "forecast": (("forecast_scaled_error", _forecast_outcome, _mean),),
-    "anomaly": (("anomaly_f1", _anomaly_outcome, _f1), ("anomaly_metric", _place_outcome, _mean)),
-    "cause": (("cause_accuracy", _cause_outcome, _mean),),
+    "anomaly": (("anomaly_f1", _anomaly_outcome, _f1), ("anomaly_metric", _place_outcome, _share)),
+    "cause": (("cause_accuracy", _cause_outcome, _share),),
 }
 
 
@@ -163,5 +169,8 @@ def _with_interval(values: Any, clusters: Sequence[str], statistic: Statistic, u
         statistic(values[np.concatenate([members[one] for one in rng.integers(0, len(members), len(members))])])
         for _ in range(RESAMPLES)
     ]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Score(len(values), statistic(values), (float(low), float(high)), unscored, reason)
+    low, high = map(float, np.quantile(draws, [0.025, 0.975]))
+    if statistic is _share:
+        least, most = wilson_interval(int(values.sum()), len(values))
+        low, high = min(low, least), max(high, most)
+    return Score(len(values), statistic(values), (low, high), unscored, reason)

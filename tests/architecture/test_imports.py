@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "overseer_training"
 # A module may import what stands before its own room; see docs/architecture.md.
-GROUND = ("errors", "records", "prompts", "files", "llama_cpp")
+GROUND = ("errors", "records", "prompts", "files", "intervals", "llama_cpp")
 ROOMS = (
     "config",
     "guards",

@@ -169,3 +169,9 @@ def test_every_question_has_a_baseline() -> None:
     asked = tasks(40, 0, "test")
     said = baseline_answers(asked)
     assert all(any(answers[place] is not None for answers in said.values()) for place in range(len(asked)))
+
+
+def test_causes_that_are_all_right_are_not_known_exactly() -> None:
+    given = [{**task(number, {"type": "cause"}, "nothing"), "machine": str(number)} for number in range(8)]
+    found = score(given, ["nothing"] * 8)["cause_accuracy"]
+    assert found.value == 1 and found.ci95 is not None and found.ci95[0] < 0.7

@@ -19,10 +19,10 @@ from overseer_training.data.misspell import misspell
 from overseer_training.data.sources.corpus import CORPUS
 from overseer_training.data.sources.entries import list_problems, read_entries, text_problems
 from overseer_training.evaluation.questions import Answer, Question
-from overseer_training.evaluation.statistics import score_outcomes
 from overseer_training.evaluation.suite import Suite, Task
 from overseer_training.evaluation.tasks.executed import ExecutedTasks
 from overseer_training.guards.judge import judge
+from overseer_training.intervals import score_outcomes
 from overseer_training.models.generate import extract_command
 from overseer_training.prompts import with_system
 from overseer_training.records import Score, Turn

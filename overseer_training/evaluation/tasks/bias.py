@@ -27,9 +27,9 @@ from overseer_training.data.misspell import misspell
 from overseer_training.data.sources.corpus import SLOT, Family, fill
 from overseer_training.data.sources.entries import read_entries, text_problems
 from overseer_training.evaluation.questions import Answer
-from overseer_training.evaluation.statistics import RESAMPLES, score_outcomes, wilson_interval
 from overseer_training.evaluation.suite import Suite, Task
 from overseer_training.evaluation.tasks.adversarial import ROBUSTNESS, CommandForms, Notify, change_words, load_frames
+from overseer_training.intervals import RESAMPLES, score_outcomes, wilson_interval
 from overseer_training.records import Example, Score, Turn
 
 WRITTEN = ("native", "non_native", "terse", "polite", "misspelt", "distribution", "shell")

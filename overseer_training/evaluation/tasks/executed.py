@@ -10,9 +10,9 @@ from overseer_training.errors import SandboxError
 from overseer_training.evaluation.compare import Verdict
 from overseer_training.evaluation.questions import Answer, Question
 from overseer_training.evaluation.sandbox import Fixture, Sandbox, find_sandbox
-from overseer_training.evaluation.statistics import score_outcomes
 from overseer_training.evaluation.suite import EXECUTED_KINDS, Suite
 from overseer_training.evaluation.tasks.commands import CommandScorer, questions
+from overseer_training.intervals import score_outcomes
 from overseer_training.models.generate import extract_command
 from overseer_training.records import Score
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from overseer_training.evaluation.questions import Answer, Question
-from overseer_training.evaluation.statistics import score_outcomes
 from overseer_training.evaluation.suite import Suite, Task
 from overseer_training.guards.judge import judge
 from overseer_training.guards.shell import read_script
+from overseer_training.intervals import score_outcomes
 from overseer_training.models.generate import extract_command
 from overseer_training.prompts import with_system
 from overseer_training.records import Score, Turn

@@ -14,8 +14,8 @@ from overseer_training.data.tools.catalogue import Candidate, Host, curated_cata
 from overseer_training.data.tools.choice import CHOICES, installed_first, named_tools, request
 from overseer_training.errors import NotAvailableError
 from overseer_training.evaluation.questions import Answer, Question
-from overseer_training.evaluation.statistics import cluster_interval, score_outcomes, wilson_interval
 from overseer_training.evaluation.suite import Suite, Task
+from overseer_training.intervals import cluster_interval, score_outcomes, wilson_interval
 from overseer_training.prompts import with_system
 from overseer_training.records import Score, Turn
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overseer_training.evaluation.statistics import cluster_interval, score_outcomes, wilson_interval
+from overseer_training.intervals import cluster_interval, score_outcomes, wilson_interval
 
 
 def test_wilson_agrees_with_known_values() -> None:
