@@ -167,7 +167,10 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
 
 
 def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[Plan, float | None]:
-    """Smaller steps where the time is not enough for an epoch: the same examples then teach more, see docs/performance.md."""
+    """Smaller steps where the time is not enough for an epoch: the same examples then teach more, see docs/performance.md.
+
+    The rate falls with the square root of the step. Source: Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022.
+    """
     accumulation = plan.gradient_accumulation_steps
     if plan.time_budget_seconds is None or seconds_per_step is None or plan.max_steps is not None:
         return plan, seconds_per_step
@@ -178,7 +181,12 @@ def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[P
     if plan.effective_batch_size // SMALLER_STEPS < plan.world_size:
         return plan, seconds_per_step
     reason = f"fitted: the time is no epoch, and steps a {SMALLER_STEPS}th as large teach more"
-    smaller = plan.with_values({"gradient_accumulation_steps": (accumulation // SMALLER_STEPS, reason)})
+    changes: dict[str, tuple[Any, str]] = {"gradient_accumulation_steps": (accumulation // SMALLER_STEPS, reason)}
+    if not plan.origins["learning_rate"].startswith("flag"):
+        factor = SMALLER_STEPS**-0.5
+        origin = f"{plan.origins['effective_learning_rate']} x{factor:g} for steps a {SMALLER_STEPS}th as large"
+        changes["effective_learning_rate"] = (float(f"{plan.effective_learning_rate * factor:.6g}"), origin)
+    smaller = plan.with_values(changes)
     return smaller, seconds_per_step * smaller.effective_batch_size / plan.effective_batch_size
 
 

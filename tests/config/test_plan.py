@@ -120,6 +120,11 @@ def test_a_budget_of_less_than_an_epoch_gets_smaller_steps(plan_of: PlanOf) -> N
     assert (plan.effective_batch_size, plan.max_steps) == (16, 200)  # 600 s / 3 s
     assert plan.origins["gradient_accumulation_steps"].startswith("fitted: ")
     assert fit_steps(plan, 6400, 3.0).effective_batch_size == 16
+    assert fit_steps(plan, 6400, 3.0).effective_learning_rate == plan.effective_learning_rate
+    usual = plan_of("--method", "full").effective_learning_rate
+    assert plan.effective_learning_rate == pytest.approx(usual / 2)
+    given = fit_steps(plan_of("--time-budget", "10m", "--method", "full", "--learning-rate", "3e-4"), 6400, 12.0)
+    assert (given.effective_batch_size, given.effective_learning_rate) == (16, 3e-4)
     for kept in (("--time-budget", "1h"), ("--time-budget", "10m", "--gradient-accumulation-steps", "16")):
         assert fit_steps(plan_of("--method", "full", *kept), 6400, 12.0).effective_batch_size == 64
 
