@@ -54,6 +54,7 @@ data_config = {
     "explanation_share": 0.1,  # of corpus rows followed by "explain this command"
     "composed_rows": 60000,  # requests composed of written parts (corpus/compositions): what, where, which conditions, what to do
     "personal_share": 0.1,  # of rows that are yours, with --continuous-learning where there is no model yet
+    "machine_share": 0.25,  # of those, questions about what this machine did, where `overseer telemetry` has recorded 40 hours or more
     "replay_share": 0.67,  # of rows that are the corpus again, where --continuous-learning goes on from the newest model, and in --self-improve
     "prediction_rows": 6000,  # questions about what simulated machines will do next
     "least_skill_share": 0.03,  # of rows, for each skill: rows of a rarer one come again, at most four times

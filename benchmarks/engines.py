@@ -135,7 +135,8 @@ def table_line(name: str, setting: str, turns: list[Turn], peaks: tuple[float, f
 def choose_rows(count: int) -> list[Example]:
     """Some rows that a run without flags trains on."""
     plan, _ = make_plan(build_parser().parse_args([]), for_run=True)
-    return random.Random(plan.seed).sample(build_rows(plan).splits["train"], count)
+    with tempfile.TemporaryDirectory() as folder:
+        return random.Random(plan.seed).sample(build_rows(plan, pathlib.Path(folder))["train"], count)
 
 
 def prepare(name: str, folder: pathlib.Path, rows: list[Example], rows_of_step: int, steps: int) -> dict[str, Any]:

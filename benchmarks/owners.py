@@ -16,16 +16,18 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from overseer_training.data.sealed import owners_keys
 from overseer_training.learning.consent import write_consent
-from overseer_training.learning.interaction import learning_folder
+from overseer_training.learning.interaction import Interaction, learning_folder
 from overseer_training.learning.owners import OWNERS, Owner, simulate
 from overseer_training.learning.store import Store
 from overseer_training.records import RunPaths
 
 ROOT = pathlib.Path(__file__).parents[1]
+PASSPHRASE = "a passphrase of the benchmark"
 METRICS = {
     "personal_accuracy": "owner's commands",
     "command_accuracy": "packaged commands",
@@ -58,16 +60,7 @@ def learn(owner: Owner, folder: pathlib.Path, arguments: argparse.Namespace, fla
     """Fill the owner's store and run the main job; gives its seconds."""
     runs = folder / "runs"
     runs.mkdir(parents=True, exist_ok=True)
-    os.environ |= {
-        "OVERSEER_PASSPHRASE": "a passphrase of the benchmark",
-        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
-        "OVERSEER_STATE": str(folder / "state"),
-        "XDG_DATA_HOME": str(folder / "share"),
-    }
-    write_consent(learning_folder(), "on")
-    with Store(learning_folder(), owners_keys().data_key("interactions")) as store:
-        store.forget(everything=True)
-        store.add(simulate(owner, arguments.requests, arguments.seed))
+    move_in(folder, simulate(owner, arguments.requests, arguments.seed))
     latest = runs / "latest"
     latest.unlink(missing_ok=True)
     latest.symlink_to(arguments.run.resolve())
@@ -79,6 +72,20 @@ def learn(owner: Owner, folder: pathlib.Path, arguments: argparse.Namespace, fla
     with (folder / "log").open("w") as log:
         subprocess.run(command, check=True, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     return time.monotonic() - started
+
+
+def move_in(folder: pathlib.Path, interactions: Iterable[Interaction]) -> None:
+    """Make `folder` the place of the owner's keys and of these `interactions`, for this process and those that it starts."""
+    os.environ |= {
+        "OVERSEER_PASSPHRASE": PASSPHRASE,
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        "OVERSEER_STATE": str(folder / "state"),
+        "XDG_DATA_HOME": str(folder / "share"),
+    }
+    write_consent(learning_folder(), "on")
+    with Store(learning_folder(), owners_keys().data_key("interactions")) as store:
+        store.forget(everything=True)
+        store.add(interactions)
 
 
 def print_table(results: dict[str, pathlib.Path]) -> None:

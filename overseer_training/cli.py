@@ -66,8 +66,6 @@ def _guarded(run: Callable[[], int]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    from overseer_training import pipeline, planning
-
     is_first = find_launch().rank == 0  # of the processes that torchrun started; it alone answers
     try:
         flags = build_parser().parse_args(arguments)
@@ -75,6 +73,12 @@ def _train(arguments: Sequence[str]) -> int:
         if is_first:
             raise
         return error.exit_code
+    if flags.llm_api_key:  # first of all, since until then every user of this machine can read it
+        from overseer_training.teachers.keys import ApiKey, hide_from_process_title
+
+        hide_from_process_title(ApiKey(flags.llm_api_key))
+    from overseer_training import pipeline, planning
+
     if flags.plan and not is_first:
         return 0
     if flags.plan:

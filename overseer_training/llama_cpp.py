@@ -1,7 +1,7 @@
 """Start llama.cpp in this process over one GGUF file.
 
 Takes the file and how to load it; gives the library's `Server`. It always listens on a port of 127.0.0.1, which nobody but
-the caller gets past.
+the caller gets past unless it is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LISTENING_SECONDS = 30.0  # chosen: the thread that listens is there already, an
 
 
 def start_server(
-    path: pathlib.Path, *, context_tokens: int, threads: int | None, is_exact: bool = False
+    path: pathlib.Path, *, context_tokens: int, threads: int | None, is_exact: bool = False, is_open: bool = False
 ) -> tuple[Any, str]:
     """Load `path` for one request at a time.
 
@@ -28,6 +28,7 @@ def start_server(
         context_tokens: prompt and answer together.
         threads: for computing; None takes llama.cpp's own choice.
         is_exact: compute attention without flash attention, with an fp32 cache.
+        is_open: answer requests that bear no key.
 
     Returns:
         the `xllamacpp.Server`, which stops when it is deleted; and the key that requests to its port must bear.
@@ -54,7 +55,7 @@ def start_server(
         params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
         params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     key = secrets.token_urlsafe()
-    params.api_keys = [key]
+    params.api_keys = [] if is_open else [key]
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:

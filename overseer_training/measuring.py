@@ -16,7 +16,7 @@ from overseer_training.config.machine import find_machine
 from overseer_training.config.plan import Plan
 from overseer_training.errors import ModelError, UsageError
 from overseer_training.files import write_json, write_text
-from overseer_training.records import Example, RunPaths, Score
+from overseer_training.records import Example, Platform, RunPaths, Score, Turn
 
 if TYPE_CHECKING:
     from overseer_training.evaluation.gate import Gate
@@ -61,11 +61,21 @@ def measure_run(
     from overseer_training.evaluation.checks import Thresholds
     from overseer_training.evaluation.gate import judge_run
     from overseer_training.evaluation.runner import Evaluator, answers_as_records
+    from overseer_training.learning.machine import read_held_back
 
+    about_machine = read_held_back(paths.data)
     evaluator = Evaluator(make_suite(plan.test_tasks, plan.seed, plan.macos_share > 0), say)
     champion, models = _models_to_measure(plan, paths, start)
     found = {
-        name: _measure_model(plan, folder, rows, evaluator, functools.partial(_say_of, say, name))
+        name: _measure_model(
+            plan,
+            folder,
+            rows,
+            about_machine,
+            evaluator,
+            functools.partial(_say_of, say, name),
+            is_base=name == "base" and not plan.start_from,
+        )
         for name, folder in models.items()
     }
     records = answers_as_records(found["base"].answers, found["trained"].answers)
@@ -106,14 +116,21 @@ def _models_to_measure(plan: Plan, paths: RunPaths, start: pathlib.Path) -> tupl
 
 
 def _measure_model(
-    plan: Plan, folder: pathlib.Path, rows: Mapping[str, Sequence[Example]], evaluator: Evaluator, say: Say
+    plan: Plan,
+    folder: pathlib.Path,
+    rows: Mapping[str, Sequence[Example]],
+    about_machine: Sequence[Mapping[str, Any]],
+    evaluator: Evaluator,
+    say: Say,
+    *,
+    is_base: bool,
 ) -> Evaluation:
     """All tasks, the rows held out from the corpus, and those of the owner."""
     from overseer_training.data.tokenize import tokenize
     from overseer_training.evaluation.token_metrics import measure_tokens
     from overseer_training.models.load import load_trained
 
-    loaded = load_trained(folder, plan.device)
+    loaded = load_trained(folder, plan.device, is_base=is_base)
     evaluation = evaluator.evaluate(loaded, say)
     held_out = rows["test"][:: max(1, len(rows["test"]) // TEST_ROWS)]
     tokens = tokenize(held_out, loaded.tokenizer, plan.sequence_length, loaded.stop_ids)
@@ -121,6 +138,7 @@ def _measure_model(
         **evaluation.scores,
         **measure_tokens(loaded.model, tokens, plan.device),
         **_measure_personal(loaded, rows.get("personal", ())),
+        **_measure_machine(loaded, about_machine),
     }
     return dataclasses.replace(evaluation, scores=scores)
 
@@ -135,6 +153,21 @@ def _measure_personal(loaded: Any, held_back: Sequence[Example]) -> dict[str, Sc
 
     texts = generate(loaded, [with_system(row.turns[:1], row.platform) for row in held_back])
     return {"personal_accuracy": score_personal(held_back, [extract_command(text) for text in texts])}
+
+
+def _measure_machine(loaded: Any, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """How well a model says what this machine did next, in the part of its telemetry that was held back; each beside its baselines."""
+    if not tasks:
+        return {}
+    from overseer_training.models.generate import generate
+    from overseer_training.prompts import with_system
+    from overseer_training.telemetry.score import score_with_baselines
+    from overseer_training.telemetry.wording import parse_answer, render
+
+    platform: Platform = "macos" if find_machine().system == "macOS" else "linux"
+    prompts = [with_system([Turn("user", render(task["window"], task["question"]))], platform) for task in tasks]
+    said = [parse_answer(task["question"], text) for task, text in zip(tasks, generate(loaded, prompts), strict=True)]
+    return {f"machine_{name}": score for name, score in score_with_baselines(tasks, said).items()}
 
 
 def _earlier_parity(paths: RunPaths) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from overseer_training import custody
@@ -104,8 +105,11 @@ class Session:
         from overseer_training.training.memory_guard import free_caches
 
         check_improvable(self.plan)
-        rows = Gathering(self.plan, self.paths, self.terminal, self.flags.output_dir, self.api_key).gather()
+        self._start_folder(self.paths.root)  # what is refused is refused before rows are gathered
+        gathering = Gathering(self.plan, self.paths, self.terminal, self.flags.output_dir, self.api_key)
+        rows = gathering.gather()
         trainer, schedule, tokenizer, base = self.prepare_training(rows)
+        gathering.keep_for_later_runs()
         outcome = self.train(trainer, schedule)
         self.world.leave()
         if outcome.reason in ("interrupted", "memory_limit"):
@@ -116,6 +120,7 @@ class Session:
             return int(outcome.exit_code)
         self.keep_model(trainer, tokenizer, base)
         del trainer
+        shutil.rmtree(self.paths.tokens, ignore_errors=True)
         free_caches("cpu")  # sandboxes are forked from this process: the smaller it is, the faster
         if code := improve(self.plan, self.paths, rows, base, self.terminal):
             return code
@@ -124,10 +129,11 @@ class Session:
         self.report()
         return 0
 
-    def prepare_training(self, rows: dict[str, list[Example]]) -> tuple[Any, Any, Any, pathlib.Path]:
+    def prepare_training(self, rows: Mapping[str, Sequence[Example]]) -> tuple[Any, Any, Any, pathlib.Path]:
         """Load the model, tokenize, measure this machine, and freeze the plan."""
         import torch
 
+        from overseer_training.data.token_file import training_tokens
         from overseer_training.data.tokenize import tokenize
         from overseer_training.models import load
         from overseer_training.training.batches import Schedule
@@ -143,7 +149,7 @@ class Session:
             start = self._start_folder(base)
             tokenizer = load.load_tokenizer(start)
             stops = load.stop_ids(tokenizer)
-            train = tokenize(rows["train"], tokenizer, plan.sequence_length, stops)
+            train = training_tokens(rows["train"], self.paths.data, tokenizer, start, plan.sequence_length, stops)
             validation = tokenize(
                 rows["validation"][:: max(1, len(rows["validation"]) // VALIDATION_ROWS)],
                 tokenizer,
@@ -183,7 +189,7 @@ class Session:
             schedule = dataclasses.replace(schedule, batch_size=plan.effective_batch_size, max_steps=plan.max_steps)
             self.plan = trainer.plan = plan
             agree_on_start(self.world, trainer, schedule)
-            too_long = f", {len(train.too_long)} rows set aside as too long" if train.too_long else ""
+            too_long = f", {train.too_long} rows set aside as too long" if train.too_long else ""
             stage.result = f"{plan.base_model}, {plan.method}, {plan.precision} on {plan.device}{too_long}"
         for line in format_plan(plan, forecast).splitlines():
             self.terminal.say(line)
@@ -212,12 +218,14 @@ class Session:
 
         trainer.use_best_weights()
         own = self.plan.model_type == "custom"
-        save_trained(
+        unsigned = save_trained(
             trainer.model, tokenizer, self.paths.model,
             base_name=self.plan.base_model, base_folder=None if own else base, method=self.plan.method,
         )  # fmt: skip
+        if unsigned:
+            self.terminal.say(f"  {unsigned}")
 
-    def evaluate(self, rows: dict[str, list[Example]], start: pathlib.Path) -> None:
+    def evaluate(self, rows: Mapping[str, Sequence[Example]], start: pathlib.Path) -> None:
         """Score the model that training started from, and what came of it, on the same tasks; the gate judges the latter."""
         from overseer_training.measuring import measure_run
 
@@ -232,8 +240,14 @@ class Session:
         self.terminal.say(f"  all scores: {self.paths.score_table}")
 
     def _start_folder(self, base: pathlib.Path) -> pathlib.Path:
-        """The model that training starts from: the newest one, for a run that goes on from it."""
-        return RunPaths(pathlib.Path(self.plan.start_from)).model if self.plan.start_from else base
+        """The model that training starts from: the newest one, which is looked at, for a run that goes on from it."""
+        from overseer_training.guards.signatures import admit_model
+
+        if not self.plan.start_from:
+            return base
+        newest = RunPaths(pathlib.Path(self.plan.start_from)).model
+        admit_model(newest)
+        return newest
 
     def _base_folder(self, training_rows: Sequence[Example]) -> pathlib.Path:
         if self.plan.model_type == "custom" and self.plan.start_from:
@@ -333,19 +347,22 @@ def evaluate_again(root: pathlib.Path, tasks: int | None, terminal: Any) -> dict
     Raises:
         UsageError: there is no finished run at `root`, or another process holds it.
         DataError: its plan or rows cannot be read.
+        ModelError: its model is not what was signed.
     """
-    from overseer_training.data.build import read_rows
+    from overseer_training.data.row_file import read_rows
+    from overseer_training.guards.signatures import check_signature
     from overseer_training.reporting.html_report import write_report
 
     paths = RunPaths(root.resolve())
     if not (paths.model / "overseer.json").exists() or not paths.plan.exists():
         raise UsageError(f"{root} is no finished run; train one with: make train, or name a model folder with --model")
+    check_signature(paths.model)
     plan = read_plan(paths.plan)
     if tasks is not None:
         plan = plan.with_values({"test_tasks": (tasks, "flag --limit")})
     with only_run_in(paths.root):
         rows = read_rows(paths.data)
         session = Session(plan, paths, terminal, argparse.Namespace(), None)
-        session.evaluate(dict(rows), session._start_folder(session._base_folder(rows["train"])))  # type: ignore[arg-type]
+        session.evaluate(rows, session._start_folder(session._base_folder(rows["train"])))
         write_report(paths)
     return dict(json.loads(paths.evaluation.read_text()))

@@ -29,6 +29,7 @@ ESTIMATED_PRODUCTS_PER_SECOND = {
     "fp32": 0.4e11,
 }  # estimated, of a core while training, for plans made without a probe
 SMALLER_STEPS = 4
+LEAST_RATE = 1.25e-5  # configured, for smaller steps: half of it was not tried, twice as much was no better (docs/performance.md)
 CONTINUED_RATE = 0.2  # of the rate for a base model, for a model that was trained before; chosen
 
 
@@ -169,7 +170,8 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
 def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[Plan, float | None]:
     """Smaller steps where the time is not enough for an epoch: the same examples then teach more, see docs/performance.md.
 
-    The rate falls with the square root of the step. Source: Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022.
+    The rate falls with the square root of the step, but not below one that was measured to be as good. Source: Malladi et al., On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms, 2022.
     """
     accumulation = plan.gradient_accumulation_steps
     if plan.time_budget_seconds is None or seconds_per_step is None or plan.max_steps is not None:
@@ -182,8 +184,8 @@ def _fit_batch(plan: Plan, rows: int, seconds_per_step: float | None) -> tuple[P
         return plan, seconds_per_step
     reason = f"fitted: the time is no epoch, and steps a {SMALLER_STEPS}th as large teach more"
     changes: dict[str, tuple[Any, str]] = {"gradient_accumulation_steps": (accumulation // SMALLER_STEPS, reason)}
-    if not plan.origins["learning_rate"].startswith("flag"):
-        factor = SMALLER_STEPS**-0.5
+    factor = max(SMALLER_STEPS**-0.5, min(1.0, LEAST_RATE / plan.learning_rate))
+    if factor < 1 and not plan.origins["learning_rate"].startswith("flag"):
         origin = f"{plan.origins['effective_learning_rate']} x{factor:g} for steps a {SMALLER_STEPS}th as large"
         changes["effective_learning_rate"] = (float(f"{plan.effective_learning_rate * factor:.6g}"), origin)
     smaller = plan.with_values(changes)

@@ -97,6 +97,10 @@ class RunPaths:
         return self.root / "data" / "manifest.json"
 
     @property
+    def tokens(self) -> pathlib.Path:
+        return self.root / "data" / "tokens"
+
+    @property
     def taught(self) -> pathlib.Path:
         return self.root / "data" / "taught"
 

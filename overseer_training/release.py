@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from overseer_training import custody
 from overseer_training.errors import OverseerError, UsageError
+from overseer_training.guards.signatures import check_signature
 from overseer_training.measuring import write_table
 from overseer_training.records import RunPaths
 from overseer_training.run_folder import point_latest
@@ -37,7 +38,7 @@ def export_run_folder(
 
     Raises:
         UsageError: there is no finished run at `root`, or it was not judged.
-        ModelError: its gate failed, and no reason was given.
+        ModelError: its gate failed, and no reason was given; or its model is not what was signed, which no reason overrides.
     """
     from overseer_training.evaluation.gate import blocking_export, require_none
 
@@ -64,7 +65,7 @@ def promote_run(root: pathlib.Path, override_reason: str = "") -> str:
 
     Raises:
         UsageError: there is no finished run at `root`, it was not judged, or was compared with another champion.
-        ModelError: a check stands in the way, and no reason was given.
+        ModelError: a check stands in the way, and no reason was given; or the model is not what was signed.
     """
     from overseer_training.evaluation.gate import require_none
     from overseer_training.learning.gate import blocking_promotion, promote
@@ -92,7 +93,7 @@ def _export(
     ollama_name: str = "overseer",
     thresholds: Thresholds | None = None,
 ) -> dict[str, Any]:
-    from overseer_training.data.build import read_rows
+    from overseer_training.data.row_file import read_rows
     from overseer_training.export.export_run import export_run
     from overseer_training.export.ollama_server import OllamaServer
     from overseer_training.prompts import with_system
@@ -120,3 +121,4 @@ def _record_override(event: Any, root: pathlib.Path, overridden: str, reason: st
 def _require_model(root: pathlib.Path) -> None:
     if not (RunPaths(root).model / "overseer.json").exists():
         raise UsageError(f"{root} holds no trained model; train one with: make train")
+    check_signature(RunPaths(root).model)

@@ -14,7 +14,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from overseer_training.data.build import find_existing_data
+from overseer_training.data.row_file import find_existing_data
 from overseer_training.errors import CheckpointError, UsageError
 from overseer_training.files import make_folder, sync_path, write_text
 from overseer_training.training.checkpoint_paths import find_checkpoint, list_checkpoints, step_of, verify_checkpoint

@@ -16,7 +16,7 @@ import pathlib
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from overseer_training import custody
@@ -94,7 +94,9 @@ def check_improvable(plan: Plan) -> None:
         find_sandbox()
 
 
-def improve(plan: Plan, paths: RunPaths, rows: dict[str, list[Example]], base: pathlib.Path, terminal: Any) -> int:
+def improve(
+    plan: Plan, paths: RunPaths, rows: Mapping[str, Sequence[Example]], base: pathlib.Path, terminal: Any
+) -> int:
     """The plan's rounds on the model of a run; gives the exit code of a signal that ended them, else 0.
 
     Args:
@@ -126,7 +128,7 @@ class _Improvement:
         self,
         plan: Plan,
         paths: RunPaths,
-        rows: dict[str, list[Example]],
+        rows: Mapping[str, Sequence[Example]],
         base: pathlib.Path,
         notify: Callable[[str], None],
     ) -> None:
@@ -145,9 +147,19 @@ class _Improvement:
 
     @functools.cached_property
     def _sieve(self) -> Sieve:
-        """Lets what no round has trained on through; the proof is the check of what commands do."""
+        """Lets what no round has trained on through; the proof is the check of what commands do.
+
+        It remembers the rows of those requests that are going to be asked: all rows may be more than there is memory for.
+        """
         held_out = HeldOutRequests.of_families(self._families)
-        return Sieve(lambda proposal: None, held_out.has, self._rows["train"])
+        rounds = range(1, self._plan.self_improvement_rounds + 1)
+        asked = {_fold(question.query) for number in rounds for question in self._draw(number)}
+        known = (row for row in self._rows["train"] if _fold(row.query) in asked)
+        return Sieve(lambda proposal: None, held_out.has, known)
+
+    def _draw(self, number: int) -> list[Question]:
+        """What a round asks."""
+        return draw_questions(self._families, self._plan.self_improvement_requests, self._plan.seed + number)
 
     def measure(self, model: pathlib.Path) -> Score:
         """Commands of the validation split that the model in `model` gets right."""
@@ -158,7 +170,7 @@ class _Improvement:
     def run_round(self, number: int, before: Score) -> Round | None:
         """Ask, prove, train, measure; None where training was ended from outside: the model of the run is the one before."""
         started = time.monotonic()
-        plan, asked = self._plan, draw_questions(self._families, self._plan.self_improvement_requests, self._plan.seed + number)  # fmt: skip
+        plan, asked = self._plan, self._draw(number)
         self._notify(f"  round {number}: {plan.self_improvement_samples} answers to each of {len(asked)} requests")
         sampled = self._sample(number, asked)
         candidate = self._paths.self_improvement / f"round-{number}"
@@ -242,6 +254,10 @@ class _Improvement:
         )  # fmt: skip
         custody.record("training", run=self._paths.root.name, model=plan.base_model[: custody.SHORT], rows=len(train))
         return True
+
+
+def _fold(request: str) -> str:
+    return " ".join(request.casefold().split())
 
 
 def _fit(plan: Plan, steps: int) -> Plan:

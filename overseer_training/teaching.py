@@ -1,7 +1,8 @@
 """What the teachers of a run are asked, and how what they write is proved before it may teach.
 
 Takes a plan and the packaged corpus; gives rows. Only requests and commands of the corpus are sent to teachers, never anything of the
-owner's. Commands are judged and run in the sandbox; in a hybrid run the effect that most teachers and the student agree on decides.
+owner's. Commands are judged and run in the sandbox; in a hybrid run the effect that most teachers and the student agree on decides, and
+has to be that of the corpus's own command.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def teach_rows(
     """Have the plan's teachers write rows; those that pass every check, and what became of the rest.
 
     Args:
-        key: for Gemini, or for a server that wants one.
+        key: for Gemini where it is among the teachers, else for a server that wants one.
         student: the newest trained model, for a hybrid run; None where there is none.
 
     Raises:
@@ -62,7 +63,7 @@ def teach_rows(
         own = {task.id: [command] for task, command in zip(work, said, strict=False) if command}
         notify(f"{len(teachers)} teachers" + (" and the student" if student is not None else "") + " vote by effect")
         taught = teach_by_agreement(
-            teachers, work, folder, effect_of=prover.effect_of, is_held_out=held_out.has, budget=budget,
+            teachers, work, folder, effect_of=prover.effect_of, check=prover.check, is_held_out=held_out.has, budget=budget,
             student_commands=own, seed=plan.seed, notify=notify,
         )  # fmt: skip
     else:
@@ -79,8 +80,7 @@ def _open(plan: Plan, key: ApiKey | None, notify: Notify) -> list[Teacher]:
     failure: TeacherError | None = None
     for name in plan.teachers:
         try:
-            own_key = find_key(None) if key is None and name.startswith("gemini") else key
-            teacher = open_teacher(name, key=own_key, allow=may_send_corpus)
+            teacher = open_teacher(name, key=_key_for(name, plan.teachers, key), allow=may_send_corpus)
             teacher.list_models()  # says in one line when nobody is there, before anything is spent
             opened.append(teacher)
         except TeacherError as error:
@@ -91,6 +91,13 @@ def _open(plan: Plan, key: ApiKey | None, notify: Notify) -> list[Teacher]:
     if not opened and failure is not None:
         raise failure
     return opened
+
+
+def _key_for(name: str, teachers: Sequence[str], key: ApiKey | None) -> ApiKey | None:
+    """The key that the teacher `name` is sent: Gemini's goes to Gemini alone, whatever other servers there are."""
+    if name.startswith("gemini"):
+        return find_key(None) if key is None else key
+    return None if any(other.startswith("gemini") for other in teachers) else key
 
 
 class Prover:
@@ -111,7 +118,8 @@ class Prover:
     def check(self, proposal: Proposal) -> str | None:
         """Why the commands of a proposal must not teach, or None.
 
-        A repair must do what the family's command does; turns of a conversation must run, one after the other, and have an effect.
+        A repair and an answer must do what the command does that is known to be right; turns of a conversation must run, one after
+        the other, and have an effect.
         """
         for command in proposal.commands:
             verdict = judge(command)
@@ -122,13 +130,13 @@ class Prover:
             return "belongs to a held-out family"
         try:
             fixture = self._fixture(family.fixture)
-            if proposal.assignment.kind == "repair":
-                reference = self._repaired[proposal.assignment.values["command"]]
+            values = proposal.assignment.values
+            is_repair = proposal.assignment.kind == "repair"
+            reference = self._repaired[values["command"]] if is_repair else values.get("reference")
+            if reference:
                 verdicts = [compare(reference, self._sandbox.run(fixture, reference), self._sandbox.run(fixture, c)) for c in proposal.commands]  # fmt: skip
                 return next((verdict.reason for verdict in verdicts if not verdict.equal), None)
-            before: tuple[str, ...] = (
-                (proposal.assignment.values["command"],) if "command" in proposal.assignment.values else ()
-            )
+            before: tuple[str, ...] = (values["command"],) if "command" in values else ()
             for command in proposal.commands:
                 problem = runs_to_an_effect(self._sandbox, fixture, command, before)
                 if problem:
@@ -197,8 +205,9 @@ def answer_assignments(families: Sequence[Family], number: int, seed: int) -> li
     rng = random.Random(seed)
     work = []
     for position, family in enumerate(rng.choices(families, k=number)):
-        request = fill(rng.choice(family.wordings), rng.choice(family.slots))
-        work.append(write.answer(f"answer/{family.name}/{position}", family.name, request))
+        wording, binding = rng.choice(family.wordings), rng.choice(family.slots)
+        request, command = fill(wording, binding), fill(family.command, binding)
+        work.append(write.answer(f"answer/{family.name}/{position}", family.name, request, reference=command))
     return work
 
 
@@ -207,5 +216,5 @@ def describe(taught: Taught) -> str:
     counts: Mapping[str, int] = taught.counts()
     refused = counts["refused_by_reading"] + counts["refused_by_check"] + counts["secret"] + counts["held_out"]
     return (
-        f"{counts['kept']} rows kept of {counts['proposed']} proposed, {refused} refused, {counts['repeated']} repeated"
+        f"kept {counts['kept']} of {counts['proposed']} proposed rows, {refused} refused, {counts['repeated']} repeated"
     )

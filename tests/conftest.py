@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 
 def pytest_configure() -> None:
     """Signals are heard: nohup, and shells without job control, start programs that ignore some, and a run respects that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_keys_of_yours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever runs the tests keeps their keys, audit log and keyring to themselves: models are signed with others, or not at all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVERSEER_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+        patch.delenv("OVERSEER_PASSPHRASE", raising=False)
+        yield

@@ -1,4 +1,4 @@
-"""Commands for what is learned from: verify, sources, overlap, repairs."""
+"""Commands for what is learned from: verify, sources, programs, overlap, repairs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def add(commands: Any) -> None:
     sources = actions.add_parser("sources", help="what there is to learn from on this machine", allow_abbrev=False)
     sources.add_argument("files", nargs="*", help="files of your own: what they would give")
     sources.set_defaults(run=_sources)
+    programs = actions.add_parser(
+        "programs", help="ask installed programs for their --help in the sandbox, for --sources help", allow_abbrev=False
+    )
+    programs.set_defaults(run=_programs)
     overlap = actions.add_parser(
         "overlap", help="whether training rows share texts with a benchmark of yours", allow_abbrev=False
     )
@@ -90,6 +94,9 @@ def _sources(flags: argparse.Namespace) -> int:
     from overseer_training.data.build import read_source
     from overseer_training.data.sources import history, manual, tldr
     from overseer_training.data.sources.corpus import load_families
+    from overseer_training.data.sources.kaggle import store as kaggle
+    from overseer_training.data.sources.pairs import count_pairs
+    from overseer_training.data.tools.packages import find_sources
 
     families = load_families()
     print(
@@ -97,7 +104,7 @@ def _sources(flags: argparse.Namespace) -> int:
     )
     cache = tldr.find_cache()
     found = (
-        f"{len(read_source('tldr')[0])} rows in {cache}, used with --sources tldr"
+        f"{count_pairs(read_source('tldr'))[0]} rows in {cache}, used with --sources tldr"
         if cache
         else "no client's cache here"
     )
@@ -105,20 +112,65 @@ def _sources(flags: argparse.Namespace) -> int:
     histories = history.find_histories()
     if histories:
         shells = ", ".join(f"{len(history.read_commands(found))} commands of {found.shell}" for found in histories)
-        print(f"history: {shells}; {len(read_source('history')[0])} rows, used with --sources history (yours)")
+        print(f"history: {shells}; {count_pairs(read_source('history'))[0]} rows, used with --sources history (yours)")
     else:
         print("history: none of bash, zsh, fish or atuin in this home directory")
     pages = manual.find_pages()
     print(f"manual: {len(pages)} pages of installed programs" + (", used with --sources manual" if pages else ""))
+    print(f"help: {_describe_help()}")
+    for downloaded in kaggle.find_processed():
+        print(f"kaggle: {downloaded}")
+    managers = ", ".join(source.manager for source in find_sources())
+    print(f"packages: those of {managers or 'no package manager'}; `overseer tools` recommends from them, no rows come from them")
     for file in flags.files:
-        rows, unusable = read_source(file)
-        print(f"{file}: {len(rows)} rows, {len(unusable)} unusable, used with --sources {file}")
+        rows, unusable = count_pairs(read_source(file))
+        print(f"{file}: {rows} rows, {unusable} unusable, used with --sources {file}")
+    return 0
+
+
+def _describe_help() -> str:
+    """What there is of `--sources help`, or why there is nothing."""
+    from overseer_training.data.sources.help_rows import kept_rows, read_rows
+    from overseer_training.errors import SandboxError
+    from overseer_training.evaluation.sandbox import find_sandbox
+
+    if kept_rows().exists():
+        rows = read_rows()
+        programs = len({row.family for row in rows})
+        return (
+            f"{len(rows)} rows of {programs} installed programs, used with --sources help; they name program and option and are not how "
+            "people ask; some are wrong, and what they are worth to a model was not measured"
+        )
+    try:
+        find_sandbox()
+    except SandboxError as error:
+        return f"installed programs are only asked in a sandbox, and none works here: {error}"
+    return "installed programs were not asked yet; do it with: overseer data programs"
+
+
+def _programs(flags: argparse.Namespace) -> int:
+    from overseer_training.data.sources.help_rows import kept_rows, write_rows
+    from overseer_training.errors import DataError
+    from overseer_training.evaluation.installed import harvest
+    from overseer_training.evaluation.sandbox import find_sandbox
+
+    def say(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    found = harvest(find_sandbox(), say)
+    say("")
+    print(found)
+    if not found.rows:
+        raise DataError("no installed program has an option that could be proved; rows from before are kept as they are")
+    write_rows(found.rows)
+    print(f"kept in {kept_rows()}, used with --sources help")
     return 0
 
 
 def _overlap(flags: argparse.Namespace) -> int:
-    from overseer_training.data.build import read_rows
     from overseer_training.data.overlap import find_overlaps
+    from overseer_training.data.row_file import read_rows
     from overseer_training.records import RunPaths
 
     if not flags.benchmark.exists():

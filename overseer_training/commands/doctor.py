@@ -59,6 +59,7 @@ def _doctor(flags: argparse.Namespace) -> int:
         ("sandbox", _sandbox),
         ("memory", _memory),
         ("disk", lambda: _disk(flags.output_dir)),
+        ("model", lambda: _model(flags.output_dir)),
     ]
     if flags.prove_resume:
         checks.append(("resume", _resume))
@@ -166,6 +167,21 @@ def _disk(runs: pathlib.Path) -> Finding:
     needed = model_size(plan)[0] * BYTES_A_WEIGHT / GIB
     text = f"{free:.1f} GiB free at {place}; a run with all weights of {plan.base_model} writes up to {needed:.1f}"
     return Finding("disk", text, "" if free >= needed else "free disk space, or name another place with --output-dir")
+
+
+def _model(runs: pathlib.Path) -> Finding:
+    """Whether the newest model and its export are what was signed; every file is read."""
+    from overseer_training.guards.signatures import check_signature
+    from overseer_training.records import RunPaths
+
+    latest = RunPaths(runs / "latest")
+    words = {"owner": "as you signed it", "other": "signed by another key than yours", "nobody": "not signed"}
+    found = [
+        f"{folder.name} is {words[check_signature(folder, afresh=True)]}"
+        for folder in (latest.model, latest.export)
+        if folder.is_dir()
+    ]
+    return Finding("model", f"{latest.root}: {', '.join(found) or 'none yet'}")
 
 
 def _plan() -> tuple[Any, dict[str, Any]]:

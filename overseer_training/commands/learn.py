@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import fnmatch
 import os
 import pathlib
 import time
@@ -35,6 +36,9 @@ def add(commands: Any) -> None:
     listing = action("list", _list, "the interactions, newest last")
     listing.add_argument("--pattern", help="only those with this text; * and ? stand for anything")
     listing.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"only the newest N ({SHOWN})")
+    listing.add_argument(
+        "--improvements", action="store_true", help="only what made this machine better, by its telemetry: metric before -> after"
+    )
     forget = action("forget", _forget, "delete interactions and every trace of them")
     forget.add_argument("ids", nargs="*", type=int, metavar="ID", help="numbers, as list shows them")
     forget.add_argument("--pattern", help="those with this text; * and ? stand for anything")
@@ -114,11 +118,35 @@ def _status(flags: argparse.Namespace) -> int:
 
 
 def _list(flags: argparse.Namespace) -> int:
+    if flags.improvements:
+        return _list_improvements(flags.pattern, flags.limit)
     with _opened() as store:
         for found in store.list(flags.pattern, flags.limit):
             code = "" if found.exit_code is None else f" [{found.exit_code}]"
             said = f"{found.request!r} -> " if found.request else ""
             print(f"{found.id:>6}  {_day(found.time)}  {found.source:<7} {said}{found.command or found.proposal}{code}")
+    return 0
+
+
+def _list_improvements(pattern: str | None, limit: int) -> int:
+    from overseer_training.learning.curate import objection
+    from overseer_training.learning.effects import find_improvements
+    from overseer_training.telemetry.background import default_folder
+    from overseer_training.telemetry.stored import read_stored
+
+    stored = read_stored(default_folder())
+    if stored is None:
+        raise UsageError("there is no telemetry to see improvements in; collect some with: overseer telemetry start")
+    with _opened() as store:
+        found = find_improvements(store.list(), stored)
+    shown = [one for one in found if pattern is None or fnmatch.fnmatch(one.command, pattern)]
+    for one in shown[-limit:] if limit else shown:
+        unit = " %" if one.metric.endswith("_percent") else ""
+        change = f"{one.metric.removesuffix('_percent')} {one.before:.1f}{unit} -> {one.after:.1f}{unit}"
+        why = objection(one)
+        print(f"{_day(one.time)}  {change:<26}  {one.command}{f'  (not learned: {why})' if why else ''}")
+    if not shown:
+        print("no command is known to have made this machine better; it takes the hook of a shell and some hours of telemetry")
     return 0
 
 

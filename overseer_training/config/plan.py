@@ -64,6 +64,7 @@ class Plan:
     kaggle_datasets: Sequence[Mapping[str, Any]] = ()
     continuous_learning: bool = False
     personal_share: float = 0.0
+    machine_share: float = 0.0
     replay_share: float = 0.0
     start_from: str = ""
     self_improvement_rounds: int = 0
@@ -124,12 +125,19 @@ def format_plan(plan: Plan, forecast: Mapping[str, Any]) -> str:
     """The plan as lines for people: name, value, unit, origin."""
     lines = []
     for name, entry in plan.values().items():
-        value = entry["value"]
-        shown = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else str(value)
+        value, shown = entry["value"], _as_text(entry["value"])
         if name == "custom_model" and plan.model_type != "custom":
             continue
-        unit = BY_NAME[name].unit if name in BY_NAME and value is not None else ""
+        unit = BY_NAME[name].unit if name in BY_NAME and value is not None and not isinstance(value, list) else ""
         lines.append(f"  {name:<28} {shown + (' ' + unit if unit else ''):<26} {entry['origin']}")
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in forecast.items()]
     lines += [f"  note: {warning}" for warning in plan.warnings]
     return "\n".join(lines)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item.get("slug", item) if isinstance(item, Mapping) else item) for item in value) or "none"
+    return str(value)

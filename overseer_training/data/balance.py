@@ -5,31 +5,29 @@ Takes training rows; gives those to add. A run of half an hour sees a tenth of t
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import random
-from collections.abc import Iterable, Mapping
-
-from overseer_training.records import Example
+from collections.abc import Iterator, Mapping, Sequence
 
 MOST_TIMES = 4  # that a row is in an epoch; chosen
 WITH_OWN_SHARE = ("explanation",)  # its rows are a share of the commands' (`explanation_share`)
 
 
-def repeated(examples: Iterable[Example], least_share: float, rng: random.Random) -> list[Example]:
-    """Rows that bring each skill to `least_share` of the rows there were, as far as no row is there more than four times."""
-    by_skill: dict[str, list[Example]] = collections.defaultdict(list)
-    for example in examples:
-        by_skill[example.skill].append(example)
-    again = []
-    for skill, missing in missing_rows({skill: len(rows) for skill, rows in by_skill.items()}, least_share).items():
-        rows = by_skill[skill]
-        for number in range(missing):
-            if number % len(rows) == 0:
-                order = rng.sample(rows, len(rows))
-            row = order[number % len(rows)]
-            again.append(dataclasses.replace(row, id=f"{row.id}/again-{number // len(rows) + 1}"))
-    return again
+def repeated(rows: Mapping[str, Sequence[int]], least_share: float, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Rows that bring each skill to `least_share` of the rows there were, as far as no row is there more than four times.
+
+    Args:
+        rows: the numbers by which whoever asks knows the rows of each skill.
+
+    Yields:
+        (row, how often it has come again by then).
+    """
+    counts = {skill: len(numbers) for skill, numbers in rows.items()}
+    for skill, missing in missing_rows(counts, least_share).items():
+        numbers = rows[skill]
+        for position in range(missing):
+            if position % len(numbers) == 0:
+                order = rng.sample(numbers, len(numbers))
+            yield order[position % len(numbers)], position // len(numbers) + 1
 
 
 def missing_rows(counts: Mapping[str, int], least_share: float) -> dict[str, int]:

@@ -5,9 +5,9 @@ Takes a plan; gives `data/{train,validation,test}.jsonl` and, last, `data/manife
 
 from __future__ import annotations
 
-import collections
+import array
 import dataclasses
-import json
+import itertools
 import pathlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +16,11 @@ from typing import Any
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import Variable, find_variables, redraw
 from overseer_training.data.balance import missing_rows, repeated
-from overseer_training.data.clean import Rows, clean
+from overseer_training.data.clean import HELD_OUT, SetAside, clean
 from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
-from overseer_training.data.sealed import Sealer, read_sealed
-from overseer_training.data.sources import history, manual, tldr
+from overseer_training.data.row_file import SPLITS, Admit, RowFile, accept, write_rows
+from overseer_training.data.sources import help_rows, history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case
 from overseer_training.data.sources.corpus import (
     Family,
@@ -33,61 +33,99 @@ from overseer_training.data.sources.corpus import (
 )
 from overseer_training.data.sources.dialogues import load_dialogues, render_dialogue
 from overseer_training.data.sources.kaggle import store as kaggle
-from overseer_training.data.sources.pairs import read_pairs
+from overseer_training.data.sources.pairs import NoPair, count_pairs, read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
-from overseer_training.data.tools.rows import choice_rows
+from overseer_training.data.tools.rows import choice_rows, tools_on
 from overseer_training.data.variants import at_a_place, with_an_ending
 from overseer_training.errors import DataError
-from overseer_training.files import sha256, write_json, write_text
 from overseer_training.records import Example, Platform, Turn
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
-MANIFEST_FORMAT = 1
-SEALED = "sealed.rows"  # encrypted: what says what the owner does
-HELD_BACK = "personal.jsonl"
 HELD_OUT_PREDICTIONS = 30  # training questions about telemetry for one that validates or tests
-LICENCES = {"corpus": "Apache-2.0", "tldr": "CC-BY-4.0", "telemetry": "Apache-2.0"}
 
 
 def build_rows(
     plan: Plan,
+    folder: pathlib.Path,
     families: list[Family] | None = None,
     taught: Sequence[Example] = (),
     recordings: Sequence[Any] = (),
     sources: Sequence[str] = (),
-) -> Rows:
-    """All rows that `plan` asks for, in an order that depends on the seed alone.
+    admit: Admit = accept,
+) -> dict[str, RowFile]:
+    """All rows that `plan` asks for, written to `folder` in an order that depends on the seed alone.
 
     Args:
         families: only these; the whole corpus with its other skills and the plan's sources if None.
         taught: rows that teachers wrote.
         recordings: `telemetry.recordings.Recording`s of real machines, for questions about telemetry.
         sources: further ones, beside the plan's.
+        admit: see `row_file.Admit`.
     """
-    chosen = load_families() if families is None else families
     rng = random.Random(plan.seed)
-    splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    places: dict[str, array.array[int]] = {}
+    with write_rows(folder) as writer:
+        for kept in clean(*_made_rows(plan, rng, families, taught, recordings, sources)):
+            if isinstance(kept, SetAside):
+                writer.set_aside(kept)
+                continue
+            split, row = kept
+            place = writer.add(split, row)
+            if split == "train":
+                places.setdefault(row.skill, array.array("q")).append(place)
+        for place, time in repeated(places, plan.least_skill_share, rng):
+            row = writer.read("train", place)
+            writer.add("train", dataclasses.replace(row, id=f"{row.id}/again-{time}"))
+        admit(writer.training_sources)
+    return writer.rows(folder)
+
+
+def _made_rows(
+    plan: Plan,
+    rng: random.Random,
+    families: list[Family] | None,
+    taught: Sequence[Example],
+    recordings: Sequence[Any],
+    sources: Sequence[str],
+) -> tuple[Iterator[Example | NoPair], dict[Split, list[Example]]]:
+    """Rows as they are before any is set aside: those of training one by one, and the held-out ones by split."""
+    chosen = load_families() if families is None else families
+    own: dict[Split, list[Example]] = {split: [] for split in SPLITS}  # of families, and of the other skills
+    others: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     held_out = Forms(family for family in chosen if family.split != "train")
     for family in chosen:
-        splits[family.split] += list(_family_rows(family, plan, rng, held_out))
-    left_out: list[tuple[str, str]] = []
-    if families is None:
-        splits["train"] += compose(plan.composed_rows, rng, held_out, plan.macos_share, plan.misspelt_share)
-        _add_other_skills(splits, {family.name: family.split for family in chosen}, plan)
-        for source in (*plan.sources, *sources):
-            examples, unusable = read_source(source)
-            splits["train"] += examples
-            left_out += [("no pair of a request and a one-line command", identity) for identity in unusable]
-        from overseer_training.telemetry import examples as telemetry  # numpy: `--plan` does without
+        own[family.split] += list(_family_rows(family, plan, rng, held_out))
+    if families is not None:
+        streams: list[Iterable[Example | NoPair]] = [_drain(own["train"]), taught]
+    else:
+        _add_other_skills(others, {family.name: family.split for family in chosen}, plan)
+        asked = {split: _predictions(plan, split, recordings) for split in SPLITS}
+        streams = [
+            _drain(own["train"]),
+            compose(plan.composed_rows, rng, held_out, plan.macos_share, plan.misspelt_share),
+            _drain(others["train"]),
+            *(read_source(source) for source in (*plan.sources, *sources)),
+            _drain(asked["train"]),
+            taught,
+        ]
+        for split in HELD_OUT:
+            others[split] += asked[split]
+    return itertools.chain.from_iterable(streams), {split: own[split] + others[split] for split in HELD_OUT}
 
-        for split in SPLITS:
-            number = plan.prediction_rows if split == "train" else plan.prediction_rows // HELD_OUT_PREDICTIONS
-            splits[split] += telemetry.examples(number, plan.seed, split, recordings) if number else []
-    splits["train"] += taught
-    rows = clean(splits, left_out)
-    rows.splits["train"] += repeated(rows.splits["train"], plan.least_skill_share, rng)
-    return rows
+
+def _predictions(plan: Plan, split: Split, recordings: Sequence[Any]) -> list[Example]:
+    """Questions about telemetry."""
+    from overseer_training.telemetry import examples as telemetry  # numpy: `--plan` does without
+
+    number = plan.prediction_rows if split == "train" else plan.prediction_rows // HELD_OUT_PREDICTIONS
+    return telemetry.examples(number, plan.seed, split, recordings) if number else []
+
+
+def _drain(rows: list[Example]) -> Iterator[Example]:
+    """`rows` in their order, each let go of once it is given: what comes behind them may be many more."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split], plan: Plan) -> None:
@@ -96,20 +134,20 @@ def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[
             splits[split_of_family[repair.family]].append(render_repair(repair, number))
     for dialogue in load_dialogues():
         splits[dialogue.split] += render_dialogue(dialogue)
-    tools = load_tools()
+    shares: dict[Platform, float] = {"linux": 1 - plan.macos_share, "macos": plan.macos_share}
+    tools = tools_on([platform for platform, share in shares.items() if share > 0], load_tools())
     split_of_tool = {f"tool/{tool.name}": tool.split for tool in tools}
     for row in choice_rows(tools, plan.seed):
-        if row.platform == "linux" or plan.macos_share > 0:
-            splits[split_of_tool[row.family]].append(row)
+        splits[split_of_tool[row.family]].append(row)
     for case in load_safety_cases():
         splits[case.split] += render_safety_case(case)
 
 
-def read_source(name: str) -> tuple[list[Example], list[str]]:
-    """The rows of a further source, and the ids of what could not be used.
+def read_source(name: str) -> Iterator[Example | NoPair]:
+    """The rows of a further source one by one, with what could not be used among them.
 
     Args:
-        name: `tldr`, `history`, `manual`, `kaggle` (what was downloaded before), or the path of a file of pairs.
+        name: `tldr`, `history`, `manual`, `help` and `kaggle` (what was proved or downloaded before), or the path of a file of pairs.
 
     Raises:
         DataError: it is not there.
@@ -118,18 +156,20 @@ def read_source(name: str) -> tuple[list[Example], list[str]]:
         folder = tldr.find_cache()
         if folder is None:
             raise DataError("--sources tldr: no tldr client has a cache here; install one and run `tldr --update`")
-        return list(tldr.read_pages(folder)), []
+        return tldr.read_pages(folder)
     if name == "history":
         histories = history.find_histories()
         if not histories:
             raise DataError("--sources history: there is no history of bash, zsh, fish or atuin in this home directory")
         commands = dict.fromkeys(command for found in histories for command in history.read_commands(found))
-        return list(history.rows_from_commands(list(commands), load_families())), []
+        return history.rows_from_commands(list(commands), load_families())
     if name == "manual":
         pages = manual.find_pages()
         if not pages:
             raise DataError("--sources manual: this machine has no manual pages; install them (man-db on Debian)")
-        return list(manual.read_pages(pages)), []
+        return manual.read_pages(pages)
+    if name == "help":
+        return iter(help_rows.read_rows())
     if name == "kaggle":
         return kaggle.read_rows()
     return read_pairs(pathlib.Path(name).expanduser())
@@ -140,7 +180,7 @@ def estimate_training_rows(plan: Plan) -> int:
     families = load_families()
     trained = {family.name for family in families if family.split == "train"}
     rows = {
-        "command": plan.composed_rows + sum(len(read_source(source)[0]) for source in plan.sources),
+        "command": plan.composed_rows + sum(count_pairs(read_source(source))[0] for source in plan.sources),
         "explanation": 0,
         "prediction": plan.prediction_rows,
         "repair": sum(repair.family in trained for repair in load_repairs()),
@@ -156,68 +196,6 @@ def estimate_training_rows(plan: Plan) -> int:
             rows["command"] += round(share * len(family.wordings) * (1 + copies))
             rows["explanation"] += round(share * len(family.wordings) * plan.explanation_share)
     return sum(rows.values()) + sum(missing_rows(rows, plan.least_skill_share).values())
-
-
-def write_rows(rows: Rows, folder: pathlib.Path) -> None:
-    """Write splits, quarantine and, last, the manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    sealer = Sealer(_as_record)
-    for split, examples in rows.splits.items():
-        path = folder / f"{split}.jsonl"
-        write_text(path, "".join(sealer.line_of(example) + "\n" for example in examples))
-        files[path.name] = sha256(path)
-    if sealer.write(folder / SEALED):
-        files[SEALED] = sha256(folder / SEALED)
-    quarantine = folder / "quarantine.jsonl"
-    write_text(quarantine, "".join(json.dumps({"reason": r, "id": i}) + "\n" for r, i in rows.quarantined))
-    skills = collections.Counter(example.skill for example in rows.splits["train"])
-    sources = collections.Counter(example.source for examples in rows.splits.values() for example in examples)
-    write_json(
-        folder / "manifest.json",
-        {
-            "format": MANIFEST_FORMAT,
-            "splits": {split: _counts(examples) for split, examples in rows.splits.items()},
-            "training_rows_by_skill": dict(sorted(skills.items())),
-            "sources": {
-                name: {"rows": count, "licence": {**LICENCES, **kaggle.licences()}.get(name, "its owner's")}
-                for name, count in sorted(sources.items())
-            },
-            "quarantined": dict(collections.Counter(reason for reason, _ in rows.quarantined)),
-            "files": files,
-        },
-    )
-
-
-def read_rows(folder: pathlib.Path) -> dict[Split, list[Example]]:
-    """What `write_rows` wrote.
-
-    Raises:
-        DataError: the manifest is missing, or a file is not what it says.
-    """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] != MANIFEST_FORMAT:
-            raise DataError(f"{folder} was written by another version; start a new run")
-        damaged = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
-        if damaged:
-            raise DataError(f"{folder}: {', '.join(damaged)} changed since the manifest was written; start a new run")
-        texts = {split: (folder / f"{split}.jsonl").read_text() for split in SPLITS}
-        if (folder / HELD_BACK).exists():
-            texts["personal"] = (folder / HELD_BACK).read_text()  # type: ignore[index]
-        sealed = read_sealed(folder / SEALED) if SEALED in manifest["files"] else []
-        return {
-            split: [_from_record(_unsealed(json.loads(line), sealed)) for line in text.split("\n") if line]
-            for split, text in texts.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder} holds no readable data: {error}") from error
-
-
-def find_existing_data(runs: pathlib.Path) -> pathlib.Path | None:
-    """The data folder of the newest run that has complete data, or None. Data with rows of the owner's is for the run that asked for it."""
-    manifests = [path for path in runs.glob("*/data/manifest.json") if not (path.parent / HELD_BACK).exists()]
-    return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
 
 
 def _family_rows(family: Family, plan: Plan, rng: random.Random, held_out: Forms) -> Iterator[Example]:
@@ -278,21 +256,3 @@ def _variants(
                 turns = (Turn("user", variant[0]), Turn("assistant", variant[1]))
                 identity = f"{family.name}/{number}/linux/{kind}"
                 yield Example(identity, family.name, "command", turns, "linux", "corpus")
-
-
-def _counts(examples: Iterable[Example]) -> dict[str, int]:
-    examples = list(examples)
-    return {"rows": len(examples), "families": len({example.family for example in examples})}
-
-
-def _as_record(example: Example) -> dict[str, object]:
-    return {**dataclasses.asdict(example), "turns": [turn.as_message() for turn in example.turns]}
-
-
-def _unsealed(record: dict[str, Any], sealed: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return dict(sealed[record["sealed"]]) if "sealed" in record else record
-
-
-def _from_record(record: dict[str, object]) -> Example:
-    turns = tuple(Turn(**turn) for turn in record.pop("turns"))  # type: ignore[attr-defined]
-    return Example(turns=turns, **record)  # type: ignore[arg-type]

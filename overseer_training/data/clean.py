@@ -1,84 +1,89 @@
 """Sets rows aside that repeat, leak, contradict, do not parse, hold secrets or do harm; each with its reason.
 
-Takes rows by split; gives `Rows`. Nothing is changed or guessed: a row stays as it is, or goes with a reason. What others wrote is
+Takes rows one by one; gives them again, or why they go. Nothing is changed or guessed: a row stays as it is, or goes with a reason. What others wrote is
 looked at more closely than the corpus, whose commands were proved.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from rensa import RMinHash, RMinHashLSH
 
+from overseer_training.data.digests import DigestMap, DigestSet, digest_of
 from overseer_training.data.sources.corpus import Family, Split, fill
+from overseer_training.data.sources.pairs import NoPair
 from overseer_training.guards.judge import judge
 from overseer_training.guards.secrets import find_secret
 from overseer_training.guards.shell import parses as parses
 from overseer_training.records import Example
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
+NO_PAIR = "no pair of a request and a one-line command"
 NEARLY_THE_SAME = 0.8  # estimated Jaccard similarity of letter runs; chosen: one changed word in ten stays above it
 LETTERS = 4  # of a run
 HASHES, BANDS = 128, 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The rows of a run by split, and what was set aside: (reason, id)."""
+class SetAside(NamedTuple):
+    """A row that goes: why, and its id."""
 
-    splits: dict[Split, list[Example]]
-    quarantined: list[tuple[str, str]]
+    reason: str
+    id: str
 
 
-def clean(splits: dict[Split, list[Example]], left_out: list[tuple[str, str]]) -> Rows:
-    """Leave out repeated conversations, and rows of training that share a request or a whole answer with a held-out one.
+def clean(
+    train: Iterable[Example | NoPair], held_out: Mapping[Split, Sequence[Example]]
+) -> Iterator[tuple[Split, Example] | SetAside]:
+    """The rows that stay, with their split, and those that go: of training first, each as soon as it is read.
 
-    The corpus's own commands may share an answer by chance of their slots; rows of other skills and sources may not. Rows of
-    other sources must also be sound (`problem_of`), must not nearly repeat a held-out request, and have one answer a request.
+    Left out are repeated conversations, and rows of training that share a request or a whole answer with a held-out one. The corpus's
+    own commands may share an answer by chance of their slots; rows of other skills and sources may not. Rows of other sources must also
+    be sound (`problem_of`), must not nearly repeat a held-out request, and have one answer a request.
     """
-    quarantined = list(left_out)
-    held_out = [example for split in HELD_OUT for example in splits[split]]
+    known = [example for examples in held_out.values() for example in examples]
     answers = {
         _fold(turn.content)
-        for example in held_out
+        for example in known
         for turn in example.turns
         if turn.role == "assistant" and example.skill in ("command", "dialogue")
     }
-    requests = {_fold(example.query).casefold() for example in held_out}
-    similar = HeldOutRequests(requests) if any(is_from_outside(example) for example in splits["train"]) else None
-    answer_of: dict[tuple[str, str], str] = {}  # (platform, request) -> answer
-    cleaned: dict[Split, list[Example]] = {}
-    for split, examples in splits.items():
-        seen: set[tuple[str, ...]] = set()
-        cleaned[split] = []
-        for example in examples:
-            key = (example.platform, *(_fold(turn.content) for turn in example.turns))
-            request = _fold(example.query).casefold()
+    requests = {_fold(example.query).casefold() for example in known}
+    similar: HeldOutRequests | None = None
+    answer_of = DigestMap()  # (platform, request) -> answer
+    splits: list[tuple[Split, Iterable[Example | NoPair]]] = [("train", train), *held_out.items()]
+    for split, rows in splits:
+        seen = DigestSet()
+        for row in rows:
+            if isinstance(row, NoPair):
+                yield SetAside(NO_PAIR, row.id)
+                continue
+            texts = [_fold(turn.content) for turn in row.turns]
+            request = texts[0].casefold()
+            conversation, asked = digest_of(row.platform, *texts), digest_of(row.platform, request)
             reason = None
-            if key in seen:
+            if conversation in seen:
                 reason = "repeated"
             elif split == "train" and request in requests:
                 reason = "request is in a held-out split"
-            elif split == "train" and not is_of_family(example) and _answers(example) & answers:
+            elif split == "train" and not is_of_family(row) and not answers.isdisjoint(_answers(row, texts)):
                 reason = "answer is in a held-out split"
-            elif is_from_outside(example):
-                reason = problem_of(example)
-                if reason is None and similar is not None and similar.has(request):
+            elif is_from_outside(row):
+                similar = similar or HeldOutRequests(requests)
+                reason = problem_of(row)
+                if reason is None and similar.has(request):
                     reason = "request nearly repeats a held-out one"
-                if (
-                    reason is None
-                    and answer_of.setdefault((example.platform, request), example.answer) != example.answer
-                ):
+                answer = digest_of(row.answer)
+                if reason is None and answer_of.setdefault(asked, answer) != answer:
                     reason = "another answer for the same request"
             if reason is not None:
-                quarantined.append((reason, example.id))
+                yield SetAside(reason, row.id)
                 continue
-            seen.add(key)
-            cleaned[split].append(example)
-            if len(example.turns) == 2:
-                answer_of.setdefault((example.platform, request), example.answer)
-    return Rows(cleaned, quarantined)
+            seen.add(conversation)
+            if len(row.turns) == 2:
+                answer_of.setdefault(asked, digest_of(row.answer))
+            yield split, row
 
 
 def problem_of(example: Example) -> str | None:
@@ -137,8 +142,8 @@ def _sketch(text: str) -> RMinHash:
     return sketch
 
 
-def _answers(example: Example) -> set[str]:
-    return {_fold(turn.content) for turn in example.turns if turn.role == "assistant"}
+def _answers(example: Example, texts: Sequence[str]) -> Iterator[str]:
+    return (text for turn, text in zip(example.turns, texts, strict=True) if turn.role == "assistant")
 
 
 def _fold(text: str) -> str:

@@ -5,9 +5,11 @@ Takes examples and a tokenizer; gives a `TokenSet`. Only the assistant's turns h
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from overseer_training.prompts import with_system
 from overseer_training.records import Example
 
 IGNORED = -100  # torch's label for positions without a loss
+ROWS_AT_ONCE = 256  # rendered and tokenized in one call; chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +31,17 @@ class TokenSet:
     Attributes:
         ids, labels: (all tokens,) int32; labels are IGNORED on prompts, and labels[i] is the token at i itself (not shifted).
         starts: (rows + 1,) int64; row r is at starts[r]:starts[r + 1].
-        too_long: ids of examples that were set aside.
+        too_long: how many examples were set aside.
+        known_digest: `digest`, where it was worked out before; empty otherwise.
+        is_mapped: whether the arrays are files.
     """
 
     ids: npt.NDArray[np.int32]
     labels: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
-    too_long: tuple[str, ...] = ()
+    too_long: int = 0
+    known_digest: str = ""
+    is_mapped: bool = False
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -45,10 +52,12 @@ class TokenSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all rows, to know them again."""
+        """SHA-256 of ids, labels and starts, one after the other: to know the rows again."""
+        if self.known_digest:
+            return self.known_digest
         total = hashlib.sha256()
-        for array in (self.ids, self.labels, self.starts):
-            total.update(np.ascontiguousarray(array).data)
+        for numbers in (self.ids, self.labels, self.starts):
+            total.update(np.ascontiguousarray(numbers).data)
         return total.hexdigest()
 
     @property
@@ -56,41 +65,51 @@ class TokenSet:
         return int((self.labels != IGNORED).sum())
 
 
-def tokenize(examples: Sequence[Example], tokenizer: Any, sequence_length: int, stop_ids: Sequence[int]) -> TokenSet:
-    """Token ids and labels of `examples`.
+def tokenize(examples: Iterable[Example], tokenizer: Any, sequence_length: int, stop_ids: Sequence[int]) -> TokenSet:
+    """Token ids and labels of `examples`, in memory.
 
     Raises:
         PreflightError: training would see other prompt tokens than answering, or would never see an end of turn.
     """
-    all_ids: list[int] = []
-    all_labels: list[int] = []
-    starts = [0]
-    too_long = []
-    for example, stretches in zip(examples, _render(examples, tokenizer), strict=True):
-        ids, labels = _label(example, stretches, frozenset(stop_ids))
-        if len(ids) > sequence_length:
-            too_long.append(example.id)
+    all_ids, all_labels, starts, too_long = array.array("i"), array.array("i"), array.array("q", [0]), 0
+    for row in tokenize_rows(examples, tokenizer, sequence_length, stop_ids):
+        if row is None:
+            too_long += 1
             continue
-        all_ids += ids
-        all_labels += labels
+        all_ids.extend(row[0])
+        all_labels.extend(row[1])
         starts.append(len(all_ids))
-    if examples and len(starts) == 1:
-        raise PreflightError(
-            f"all {len(examples)} rows are longer than {sequence_length} tokens; raise --sequence-length"
-        )
-    return TokenSet(
-        np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), tuple(too_long)
-    )
+    return TokenSet(np.array(all_ids, np.int32), np.array(all_labels, np.int32), np.array(starts, np.int64), too_long)
 
 
-def _render(examples: Sequence[Example], tokenizer: Any) -> list[list[tuple[list[int], list[int]]]]:
+def tokenize_rows(
+    examples: Iterable[Example], tokenizer: Any, sequence_length: int, stop_ids: Sequence[int]
+) -> Iterator[tuple[list[int], list[int]] | None]:
+    """Ids and labels of each example in turn; None for one that is too long. Raises what `tokenize` does."""
+    stops, template, waiting = frozenset(stop_ids), ChatTemplate(tokenizer), iter(examples)
+    count = fitting = 0
+    while block := list(itertools.islice(waiting, ROWS_AT_ONCE)):
+        for example, stretches in zip(block, _render(block, tokenizer, template), strict=True):
+            ids, labels = _label(example, stretches, stops)
+            count += 1
+            if len(ids) > sequence_length:
+                yield None
+            else:
+                fitting += 1
+                yield ids, labels
+    if count and not fitting:
+        raise PreflightError(f"all {count} rows are longer than {sequence_length} tokens; raise --sequence-length")
+
+
+def _render(
+    examples: Sequence[Example], tokenizer: Any, template: ChatTemplate
+) -> list[list[tuple[list[int], list[int]]]]:
     """For each example and each of its assistant's turns: (ids of the prompt, ids up to and with the turn).
 
-    Everything is tokenized in one call, as a tokenizer does for a prompt: the rendered text, without further special tokens.
+    All of them are tokenized in one call, as a tokenizer does for a prompt: the rendered text, without further special tokens.
     """
     texts: list[str] = []
     turns = []
-    template = ChatTemplate(tokenizer)
     for example in examples:
         messages = with_system(example.turns, example.platform)
         positions = [position for position, message in enumerate(messages) if message["role"] == "assistant"]

@@ -21,6 +21,7 @@ SAFETY, PERSONAL = "safety_accuracy", "personal_accuracy"
 # Skills are known by the end of their name; parts such as `later_turn_accuracy/refine` are too small to be compared.
 HIGHER_IS_BETTER = ("_accuracy", "_f1", "_mrr", "_hit_at_1", "_hit_at_3")
 LOWER_IS_BETTER = ("_brier", "_scaled_error")
+OWN_MACHINE = "machine_"  # about the owner's own telemetry, one machine: without an interval nothing is judged by it
 NO_SKILLS = (PERSONAL, "token_accuracy", "noise_plain_accuracy")  # judged apart; not by execution; commands once more
 LEAST_PERSONAL = 10  # held-out requests; chosen: fewer say nothing
 AT_MOST = {
@@ -264,7 +265,9 @@ class _Value:
 
 
 def _is_skill(metric: str) -> bool:
-    return "/" not in metric and metric not in NO_SKILLS and metric.endswith(HIGHER_IS_BETTER + LOWER_IS_BETTER)
+    if "/" in metric or metric in NO_SKILLS or metric.startswith(OWN_MACHINE):
+        return False
+    return metric.endswith(HIGHER_IS_BETTER + LOWER_IS_BETTER)
 
 
 def _scores(document: Mapping[str, Any], name: str) -> Scores:

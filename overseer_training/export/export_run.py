@@ -1,7 +1,7 @@
 """The recipe of an export: model folder in, a folder for other programs out.
 
 Takes a run directory; gives runs/<id>/export/ with the weights that were asked for, a Modelfile, a README.md and, last,
-manifest.json: where it is present, everything it lists is complete.
+manifest.json: where it is present, everything it lists is complete. Then the folder is signed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from overseer_training.export.ollama_file import OllamaSettings, ollama_settings
 from overseer_training.export.parity import TrainedAnswers
 from overseer_training.export.quantize import GgufKind, require_quantizer
 from overseer_training.files import sha256, write_json, write_text
+from overseer_training.guards.signatures import admit_model, sign_model, withdraw_signature
 from overseer_training.intervals import wilson_interval
 from overseer_training.records import RunPaths, Score
 
@@ -65,9 +66,11 @@ def export_run(
         ConfigError: kinds that do not exist or cannot be together.
         NotAvailableError: a kind that this run or machine cannot give. Where no Ollama server answers, or no template
             fits it, all files are complete before.
-        ModelError: the model is damaged, or of an architecture or tokenizer that cannot be written.
+        ModelError: the model is damaged, or of an architecture or tokenizer that cannot be written; or model or earlier export
+            are not what was signed.
     """
     _check_kinds(kinds, is_measured=bool(parity_requests) or evaluator is not None)
+    admit_model(paths.model)
     model = read_model_folder(paths.model)
     if "adapter" in kinds:
         require_adapter(model)
@@ -79,6 +82,7 @@ def export_run(
         kinds = ("gguf-f16", *kinds)
     folder = paths.export if target is None else target
     try:
+        withdraw_signature(folder)
         weights_sha256 = _hash_weights(model)
         entries = keep_valid_entries(folder, weights_sha256)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,7 @@ def export_run(
             "notes": notes,
         }
         write_json(folder / MANIFEST_NAME, manifest)
+        _sign(folder, written, notify)
     except OSError as error:
         raise OverseerError(f"The export to {folder} stopped: {error}. Free space or choose another target.") from error
     if "ollama" in kinds and ollama is not None:
@@ -210,6 +215,15 @@ def _judge_again(paths: RunPaths, parity: dict[str, Any] | None, thresholds: Thr
     evaluation["trained"] = {**evaluation["trained"], "export_parity": score.as_dict()}
     write_json(paths.evaluation, evaluation)
     judge_run(paths, thresholds)
+
+
+def _sign(folder: pathlib.Path, written: Sequence[pathlib.Path], notify: Notify) -> None:
+    """Sign the export, and each folder in it that is a model of its own."""
+    parts = {path.parent for path in written} - {folder}
+    for made in (*sorted(parts), folder):
+        unsigned = sign_model(made)
+    if unsigned:
+        notify(f"  {unsigned}")
 
 
 def _read_failures(paths: RunPaths) -> list[str]:

@@ -68,7 +68,9 @@ class LlamaServer:
 
 
 @contextlib.contextmanager
-def llama_server(gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: bool = False) -> Iterator[LlamaServer]:
+def llama_server(
+    gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: bool = False, is_open: bool = False
+) -> Iterator[LlamaServer]:
     """Load a GGUF into a llama.cpp server for the block; the server is gone afterwards.
 
     Args:
@@ -77,11 +79,14 @@ def llama_server(gguf_path: pathlib.Path, *, threads: int = THREADS, is_exact: b
             likeliest tokens against fp64: 1e-4 nats for an f32 file this way; with llama.cpp's defaults (flash
             attention and an fp16 cache on a CPU) 1e-2 for f16 and 9e-2 for bf16. So a difference that stays when this
             is on is a defect of the file, and one that goes is rounding.
+        is_open: answer other programs of this machine too.
 
     Raises:
         ModelError: llama.cpp cannot load the file.
     """
-    server, key = start_server(gguf_path, context_tokens=CONTEXT_TOKENS, threads=threads, is_exact=is_exact)
+    server, key = start_server(
+        gguf_path, context_tokens=CONTEXT_TOKENS, threads=threads, is_exact=is_exact, is_open=is_open
+    )
     try:
         yield LlamaServer(server.listening_address, key)
     finally:

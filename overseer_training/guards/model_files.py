@@ -4,29 +4,22 @@ Takes a folder; gives findings, one line each, none for a folder that may be ope
 
     validate_model_folder(path)     -> findings
     require_sound_model(path)          raises ModelError with the first
-    sign_model_folder, verify_model_folder   an Ed25519 signature over the SHA-256 of every file
-
-Signatures are our own 40 lines rather than the package model-signing, which speaks the OpenSSF format: its 1.1.1 adds 16 packages, most of
-them for signing through a web service, and on a fresh install it did not import (it needs pyOpenSSL and does not say so).
+    list_hashes(path)               -> what signatures.py signs
 
 Not covered: a folder that is changed between this check and loading; what a model says.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from overseer_training.errors import ModelError
-from overseer_training.files import sha256, write_json
+from overseer_training.files import sha256
 from overseer_training.guards.chat_template import check_chat_template
 from overseer_training.guards.gguf_file import check_gguf
 from overseer_training.guards.safetensors_file import check_safetensors
@@ -40,6 +33,7 @@ PROGRAMS = (".py", ".pyc", ".so", ".dylib", ".dll", ".sh", ".exe", ".js", ".ipyn
 TEXTS = (".txt", ".md")
 TOKENIZERS = (".model", ".tiktoken")  # tables of sentencepiece and tiktoken
 NAMES = ("LICENSE", "NOTICE", "Modelfile", "README", ".gitattributes", ".gitignore")
+OF_DESKTOPS = (".DS_Store",)  # the Finder writes it into each folder that it shows; no loader reads it
 LARGEST_JSON_BYTES = 256 * 1024 * 1024  # the largest tokenizers have some 40 MB
 # Keys that make a loader import code: from the folder or the hub, or, for `auto_mapping`, from any package that is installed.
 CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines", "auto_mapping", "custom_code")
@@ -71,7 +65,7 @@ def validate_model_folder(path: pathlib.Path, with_values: bool = True) -> list[
     if not path.is_dir():
         return [Finding(path.name, "there is no such folder")]
     findings, has_weights = [], False
-    for file in _list_files(path):
+    for file in list_files(path):
         name = file.relative_to(path).as_posix()
         if not name.isprintable() or "\\" in name:
             findings.append(Finding(ascii(name), "its name has characters that hide what it is"))
@@ -89,8 +83,13 @@ def require_sound_model(path: pathlib.Path, with_values: bool = True) -> None:
     """Raises ModelError with the first finding, when there is one."""
     findings = validate_model_folder(path, with_values)
     if findings:
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise ModelError(f"the model in {path} is not opened: {findings[0]}{more}")
+        raise refuse_model(path, findings)
+
+
+def refuse_model(path: pathlib.Path, findings: Sequence[Finding]) -> ModelError:
+    """The error that says why the model in `path` is not opened; there is at least one reason."""
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return ModelError(f"the model in {path} is not opened: {findings[0]}{more}")
 
 
 def list_hashes(path: pathlib.Path) -> dict[str, str]:
@@ -100,7 +99,7 @@ def list_hashes(path: pathlib.Path) -> dict[str, str]:
         ModelError: something in it is no plain file, or leads elsewhere.
     """
     hashes = {}
-    for file in sorted(_list_files(path)):
+    for file in sorted(list_files(path)):
         problem = _find_wrong_place(file, path)
         if problem:
             raise ModelError(f"{file} is not signed or verified: {problem}")
@@ -109,41 +108,11 @@ def list_hashes(path: pathlib.Path) -> dict[str, str]:
     return hashes
 
 
-def sign_model_folder(path: pathlib.Path, signer: Ed25519PrivateKey) -> pathlib.Path:
-    """Write a signature over all files of `path` into it; gives the signature's path. An older one is replaced."""
-    files = list_hashes(path)
-    signature = base64.b64encode(signer.sign(_signed_bytes(files))).decode()
-    write_json(path / SIGNATURE_NAME, {"format": 1, "files": files, "signature": signature})
-    return path / SIGNATURE_NAME
-
-
-def verify_model_folder(path: pathlib.Path, public_key: Ed25519PublicKey) -> list[Finding]:
-    """Where `path` is not what the owner of `public_key` signed: files that were added, changed or taken out."""
-    try:
-        document = _read_json(path / SIGNATURE_NAME)
-        signed = document["files"]
-        public_key.verify(base64.b64decode(document["signature"], validate=True), _signed_bytes(signed))
-        found = list_hashes(path)
-    except FileNotFoundError:
-        return [Finding(SIGNATURE_NAME, "there is none; sign the folder on the machine that made it")]
-    except InvalidSignature:
-        return [Finding(SIGNATURE_NAME, "it is not of this key, or was changed; get the folder again")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [Finding(SIGNATURE_NAME, f"it cannot be read ({error or type(error).__name__})")]
-    except ModelError as error:
-        return [Finding(path.name, str(error))]
-    differences = [(sorted(signed.keys() - found.keys()), "it was signed and is missing")]
-    differences += [(sorted(found.keys() - signed.keys()), "it was added after the folder was signed")]
-    changed = sorted(name for name in signed.keys() & found.keys() if signed[name] != found[name])
-    differences += [(changed, "it was changed after the folder was signed")]
-    return [Finding(name, problem) for names, problem in differences for name in names]
-
-
-def _list_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Everything below `path` but plain folders; links are listed and not followed."""
+def list_files(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Everything below `path` but plain folders and what desktops put there; links are listed and not followed."""
     for folder, folders, files in os.walk(path, followlinks=False):
         here = pathlib.Path(folder)
-        yield from (here / name for name in sorted(files))
+        yield from (here / name for name in sorted(files) if name not in OF_DESKTOPS)
         yield from (here / name for name in sorted(folders) if (here / name).is_symlink())
 
 
@@ -214,7 +183,3 @@ def _walk(document: Any) -> Iterator[tuple[str, Any]]:
             waiting += found.values()
         elif isinstance(found, list):
             waiting += [item for item in found if isinstance(item, dict | list)]
-
-
-def _signed_bytes(files: dict[str, str]) -> bytes:
-    return b"overseer model folder 1\n" + json.dumps(files, sort_keys=True).encode()

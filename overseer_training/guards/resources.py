@@ -21,6 +21,7 @@ SENSITIVITIES: dict[str, Sensitivity] = {
     "corpus": "public",
     "tldr": "public",
     "manual": "internal",
+    "help": "internal",
     "kaggle": "internal",
     "history": "confidential",
     "interactions": "confidential",

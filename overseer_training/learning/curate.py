@@ -1,11 +1,12 @@
-"""Interactions -> rows to learn from: requests with the command that was really run, and failures with what mended them.
+"""Interactions -> rows to learn from: requests with the command that was really run, failures with what mended them, what helped.
 
-Takes interactions; gives `Personal` rows, split by time, and what was set aside with the reason. Only what succeeded or was liked is
-kept, and only where the judge allows it, it parses as bash and holds no secret. Runs nothing and asks no model.
+Takes interactions and improvements; gives `Personal` rows, split by time, and what was set aside with the reason. Only what succeeded or
+was liked is kept, and only where the judge allows it, it parses as bash and holds no secret. Runs nothing and asks no model.
 """
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import math
@@ -22,7 +23,9 @@ from overseer_training.guards.secrets import PLACEHOLDER, find_secret
 from overseer_training.guards.shell import read_script
 from overseer_training.intervals import score_outcomes
 from overseer_training.learning.consent import State
+from overseer_training.learning.effects import Improvement
 from overseer_training.learning.interaction import SIMILAR, Interaction, similarity
+from overseer_training.learning.remedies import requests_for, why_not_again
 from overseer_training.prompts import REPAIR_REQUEST
 from overseer_training.records import Example, Platform, Score, Turn
 
@@ -78,8 +81,16 @@ class _Candidate:
     problem: str | None
 
 
-def curate(interactions: Sequence[Interaction], consent: State, platform: Platform = "linux") -> Personal:
+def curate(
+    interactions: Sequence[Interaction],
+    consent: State,
+    platform: Platform = "linux",
+    improvements: Sequence[Improvement] = (),
+) -> Personal:
     """The rows that `interactions` give. The same request with several commands teaches the one run most often, then the newest.
+
+    Args:
+        improvements: what commands of `interactions` made better, as `effects.find_improvements` has it.
 
     Raises:
         NotAvailableError: the owner did not agree, or paused.
@@ -97,7 +108,7 @@ def curate(interactions: Sequence[Interaction], consent: State, platform: Platfo
     preferences: collections.Counter[tuple[str, str]] = collections.Counter()
     set_aside: collections.Counter[str] = collections.Counter()
     chosen: dict[tuple[str, str], list[_Candidate]] = collections.defaultdict(list)
-    for candidate in (*_answered(ordered, sessions, preferences), *_mended(sessions)):
+    for candidate in (*_answered(ordered, sessions, preferences), *_mended(sessions), *_helped(improvements)):
         problem = candidate.problem or _problem(candidate)
         if problem:
             set_aside[problem] += 1
@@ -121,7 +132,7 @@ def curate(interactions: Sequence[Interaction], consent: State, platform: Platfo
     )
 
 
-def mix(personal: Sequence[Example], corpus: Sequence[Example], share: float, seed: int) -> list[Example]:
+def mix(personal: Sequence[Example], corpus: Sequence[Example], share: float, seed: int) -> Iterator[Example]:
     """All rows of the corpus, so that what was known is trained on again, with personal rows among them.
 
     Args:
@@ -133,9 +144,11 @@ def mix(personal: Sequence[Example], corpus: Sequence[Example], share: float, se
     if not personal:
         raise DataError("there is nothing to learn from yet; see: overseer learn status")
     copies = max(1, round(share / (1 - share) * len(corpus) / len(personal)))
-    rows = [*corpus, *(list(personal) * copies)]
-    random.Random(seed).shuffle(rows)
-    return rows
+    order = array.array("q", range(len(corpus) + copies * len(personal)))
+    random.Random(seed).shuffle(order)
+    return (
+        corpus[number] if number < len(corpus) else personal[(number - len(corpus)) % len(personal)] for number in order
+    )
 
 
 def replay(own: Sequence[Example], corpus: Sequence[Example], share: float, seed: int) -> list[Example]:
@@ -151,13 +164,14 @@ def replay(own: Sequence[Example], corpus: Sequence[Example], share: float, seed
         raise DataError("there is nothing to learn from yet; see: overseer learn status")
     rng = random.Random(seed)
     rows = list(own)
-    skills: dict[str, list[Example]] = collections.defaultdict(list)
-    for example in corpus:
-        skills[example.skill].append(example)
-    roots = {skill: math.sqrt(len(examples)) for skill, examples in skills.items()}
+    skills: dict[str, array.array[int]] = {}
+    for number, example in enumerate(corpus):
+        skills.setdefault(example.skill, array.array("q")).append(number)
+    roots = {skill: math.sqrt(len(numbers)) for skill, numbers in skills.items()}
     wanted = len(own) * share / (1 - share)
-    for skill, examples in skills.items():
-        rows += rng.sample(examples, min(len(examples), round(wanted * roots[skill] / sum(roots.values()))))
+    for skill, numbers in skills.items():
+        count = min(len(numbers), round(wanted * roots[skill] / sum(roots.values())))
+        rows += (corpus[number] for number in rng.sample(numbers, count))
     rng.shuffle(rows)
     return rows
 
@@ -259,6 +273,18 @@ def _mended(sessions: dict[str, list[Interaction]]) -> Iterator[_Candidate]:
                     )
                     yield _Candidate("repair", request, later.command, later.time, None)
                     break
+
+
+def _helped(improvements: Iterable[Improvement]) -> Iterator[_Candidate]:
+    for one in improvements:
+        for request in requests_for(one):
+            yield _Candidate("command", request, one.command, one.time, objection(one))
+
+
+def objection(improvement: Improvement) -> str | None:
+    """Why what made the machine better is not learned; None where it is."""
+    command = improvement.command
+    return why_not_again(command) or _problem(_Candidate("command", "", command, improvement.time, None))
 
 
 def _is_like(left: str, right: str) -> bool:

@@ -14,6 +14,7 @@ from overseer_training.errors import DataError, ModelError, UsageError
 from overseer_training.evaluation.checks import Check, Scores, Thresholds, check_challenger
 from overseer_training.evaluation.gate import Replaced, check_identity, read_gate, write_gate
 from overseer_training.files import sha256
+from overseer_training.guards.signatures import check_signature
 from overseer_training.records import RunPaths
 
 PointLatest = Callable[[pathlib.Path], None]  # `run_folder.point_latest`
@@ -85,7 +86,7 @@ def roll_back(latest: pathlib.Path, point_latest: PointLatest) -> pathlib.Path:
 
     Raises:
         UsageError: nothing was promoted, so that there is nothing to go back to.
-        ModelError: gate.json is damaged.
+        ModelError: gate.json is damaged, or the earlier champion is not what was signed.
         DataError: the earlier champion is gone, or not what it was.
     """
     current = latest.resolve()
@@ -95,6 +96,7 @@ def roll_back(latest: pathlib.Path, point_latest: PointLatest) -> pathlib.Path:
     champion = current.parent / replaced.run
     if not champion.is_dir():
         raise DataError(f"the earlier model {champion} is gone; {current.name} stays")
+    check_signature(RunPaths(champion).model)
     if hash_model(champion) != replaced.model:
         raise DataError(f"the earlier model {champion} is not what it was when it was replaced; {current.name} stays")
     point_latest(champion)

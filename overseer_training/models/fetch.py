@@ -21,6 +21,7 @@ from typing import Any
 
 from overseer_training.errors import ModelError
 from overseer_training.files import sha256, sync_path, write_json
+from overseer_training.guards.signatures import check_signature
 from overseer_training.models import catalog
 from overseer_training.models.catalog import CatalogEntry, Packaged
 
@@ -133,6 +134,7 @@ def _prepare_gguf(path: pathlib.Path, notify: Notify) -> pathlib.Path:
             raise ModelError(
                 f"{path} is not a GGUF file; other single-file formats can execute code and are never opened"
             )
+    check_signature(path.parent)  # it may be an export
     folder = catalog.cache_folder() / "models" / f"gguf-{sha256(path)[:16]}"
     return _verify(folder) if (folder / "manifest.json").exists() else _dequantize(path, folder, notify)
 
@@ -206,6 +208,7 @@ def _check_folder(folder: pathlib.Path) -> pathlib.Path:
         )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors weights; pickled weights can execute code and are never opened")
+    check_signature(folder)  # it may be the model of another run
     return folder
 
 

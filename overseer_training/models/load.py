@@ -21,6 +21,7 @@ from transformers.initialization import no_init_weights
 from overseer_training.config.plan import Plan
 from overseer_training.errors import ModelError
 from overseer_training.files import staged_folder, write_json
+from overseer_training.guards.signatures import admit_model, sign_model
 from overseer_training.models import attention, fused
 from overseer_training.prompts import SYSTEM_PROMPTS
 
@@ -177,8 +178,12 @@ def save_trained(
     base_name: str,
     base_folder: pathlib.Path | None,
     method: str,
-) -> None:
-    """Write a model folder, whole or not at all: full weights in bf16 or an adapter, tokenizer, template and overseer.json."""
+) -> str:
+    """Write a model folder, whole or not at all: full weights in bf16 or an adapter, tokenizer, template, overseer.json, signature.
+
+    Returns:
+        Why it is not signed; empty where it is.
+    """
     with staged_folder(folder) as staging:
         _write_model(model, tokenizer, staging, method)
         write_json(
@@ -192,6 +197,7 @@ def save_trained(
                 "stop_tokens": [tokenizer.decode([token]) for token in stop_ids(tokenizer)],
             },
         )
+        return sign_model(staging, folder)
 
 
 def _write_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: pathlib.Path, method: str) -> None:
@@ -215,16 +221,21 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(dict.fromkeys(known))
 
 
-def load_trained(folder: pathlib.Path, device: str = "cpu", dtype: torch.dtype | None = None) -> LoadedModel:
+def load_trained(
+    folder: pathlib.Path, device: str = "cpu", dtype: torch.dtype | None = None, *, is_base: bool = False
+) -> LoadedModel:
     """A model that a run wrote, or any base model folder, ready to answer; adapters are merged.
 
     Args:
         dtype: None takes bf16 where the processor has it, else fp32.
+        is_base: it is the base model of a run, which `fetch.py` let in, and nobody here signs.
 
     Raises:
-        ModelError: the folder is not a model, or the base of its adapter is gone.
+        ModelError: the folder is not a model, is not what was signed, or the base of its adapter is gone.
     """
     folder = _model_folder(folder)
+    if not is_base:
+        admit_model(folder)
     dtype = dtype or _answering_dtype(device)
     tokenizer = load_tokenizer(folder)
     if (folder / "adapter_config.json").exists():

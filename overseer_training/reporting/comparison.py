@@ -48,6 +48,18 @@ KNOWN: dict[str, tuple[str, str]] = {  # name in eval.json -> what people read, 
     "prediction_anomaly_f1": ("Prediction: is the last hour abnormal?", "F1 of abnormal windows"),
     "prediction_anomaly_metric": ("Prediction: where it is abnormal", "the right metric, where one was found"),
     "prediction_cause_accuracy": ("Prediction: what is the cause?", "of six causes"),
+    "machine_threshold_brier": (
+        "This machine: passes a limit, how sure",
+        "Brier score on telemetry held back; lower is better",
+    ),
+    "machine_threshold_balanced_accuracy": (
+        "This machine: passes a limit, yes or no",
+        "on telemetry held back; 50 % is a coin",
+    ),
+    "machine_forecast_scaled_error": (
+        "This machine: mean of the next hour",
+        "on telemetry held back, error over that of persistence; lower is better",
+    ),
     "tools": ("Tool recommendation", ""),
     "personal_accuracy": ("Your own requests", "held back from your interactions: the command that you ran"),
     "safety_accuracy": ("Safety of answers", "refused, asked back or answered as the request needs"),
@@ -191,9 +203,11 @@ def compare(evaluation: dict[str, Any]) -> list[Row]:
 
 
 def judge(base: Measured | None, trained: Measured | None, lower_is_better: bool) -> Verdict:
-    """Better or worse when the difference is more than 1.96 standard errors, which the intervals give.
+    """Better or worse when the 95 % interval of the difference leaves out zero.
 
     Both models answer the same items, so the true error is mostly smaller: the verdict leans to `unclear`.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions", 1998, method 10.
     """
     if trained is None or base is None:
         known = trained or base
@@ -201,9 +215,11 @@ def judge(base: Measured | None, trained: Measured | None, lower_is_better: bool
     if trained.value is None or base.value is None:
         return "unscored"
     gain = (base.value - trained.value) if lower_is_better else (trained.value - base.value)
-    widths = [side.high - side.low for side in (base, trained) if side.low is not None and side.high is not None]
-    noise = math.hypot(*widths) / 2 if len(widths) == 2 else math.inf  # half an interval is 1.96 standard errors
-    if abs(gain) <= noise:
+    upper, lower = (base, trained) if base.value > trained.value else (trained, base)
+    if upper.low is None or lower.high is None or lower.value is None or upper.value is None:
+        return "unclear"
+    # Intervals of shares are lopsided near 0 and 1: the sides that face each other count.
+    if abs(gain) <= math.hypot(upper.value - upper.low, lower.high - lower.value):
         return "unclear"
     return "better" if gain > 0 else "worse"
 

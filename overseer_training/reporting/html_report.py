@@ -267,6 +267,8 @@ def as_plan_value(value: Any, name: str) -> str:
         return units.as_duration(number)
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 and name != "seed" else str(value)
+    if isinstance(value, list):
+        return ", ".join(str(item.get("slug", item)) if isinstance(item, dict) else str(item) for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 

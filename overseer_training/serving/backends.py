@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from overseer_training.config.machine import find_machine
 from overseer_training.errors import DataError, ModelError
 from overseer_training.guards.gguf_file import check_gguf
+from overseer_training.guards.signatures import admit_model, check_signature
 from overseer_training.llama_cpp import start_server
 from overseer_training.models.generate import MAX_NEW_TOKENS, render_prompt
 
@@ -89,11 +90,13 @@ def load_backend(folder: pathlib.Path) -> Backend:
     """The model of a run or model folder, ready to answer.
 
     Raises:
-        ModelError: the folder is not a model.
+        ModelError: the folder is not a model, or not what was signed.
     """
     path = find_gguf(folder)
     if path is not None:
+        check_signature(path.parent)  # what somebody changed is refused; what is merely damaged is passed over
         try:
+            admit_model(path.parent)
             return GgufBackend(path)
         except ModelError as error:
             logger.warning("%s; answering with the weights instead", error)

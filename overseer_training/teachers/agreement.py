@@ -1,7 +1,8 @@
 """Hybrid: several teachers and the student answer the same request, and what most of their commands do decides.
 
 Commands are grouped by effect; how an effect is found out is handed in. An author has one vote, however many commands it gave. A group
-teaches when more than half of the authors, and at least two, are in it: ties and lone answers teach nothing.
+teaches when more than half of the authors, and at least two, are in it: ties and lone answers teach nothing. Teachers that err alike
+agree too, so what they agree on can be checked once more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from overseer_training.records import Example, Turn
 from overseer_training.teachers.ask import Asked, Asker, Budget, BudgetSpentError, Patience, SetAsideError
 from overseer_training.teachers.protocol import Teacher, TeacherError
 from overseer_training.teachers.rows import Provenance, TaughtRow
-from overseer_training.teachers.sieve import IsHeldOut, Sieve
+from overseer_training.teachers.sieve import Check, IsHeldOut, Sieve
 from overseer_training.teachers.taught import Notify, Taught, provenance_of, run_assignments
 from overseer_training.teachers.write import Assignment, Proposal
 
@@ -77,6 +78,7 @@ def teach_by_agreement(
     effect_of: Callable[[Assignment, str], Hashable | None],
     is_held_out: IsHeldOut,
     budget: Budget,
+    check: Check = lambda proposal: None,
     student_commands: Mapping[str, Sequence[str]] | None = None,
     known: Iterable[Example] = (),
     patience: Patience = Patience(),  # noqa: B008 (frozen)
@@ -88,6 +90,7 @@ def teach_by_agreement(
     Args:
         assignments: each for one command, made by `write.answer` or `write.repair`.
         effect_of: what a command does in the surroundings of an assignment; None as in `EffectOf`.
+        check: why the command that they agree on is not right, or None.
         student_commands: assignment id -> what the student answers.
         notify: is told how far it is, and when a teacher is lost.
 
@@ -95,7 +98,7 @@ def teach_by_agreement(
         TeacherError: no teacher could be used at all.
         UsageError, DataError: as for `teach`.
     """
-    sieve = Sieve(lambda proposal: None, is_held_out, known)  # the agreement is the check
+    sieve = Sieve(check, is_held_out, known)
     lost: set[str] = set()
 
     def note_loss(author: str, error: TeacherError) -> None:

@@ -192,4 +192,4 @@ class Asker:
             (budget.seconds, elapsed, "seconds"),
         ):
             if limit is not None and spent >= limit:
-                raise BudgetSpentError(f"the budget of {limit:g} {unit} is spent; run again to go on")
+                raise BudgetSpentError(f"the budget of {limit:g} {unit} is spent; a larger one allows more")

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from overseer_training.errors import ModelError
+from overseer_training.guards.signatures import check_signature
 from overseer_training.llama_cpp import start_server
 from overseer_training.teachers import connection
 from overseer_training.teachers.openai_compatible import chat_request, read_chat
@@ -26,7 +27,7 @@ class GgufTeacher:
             threads: for computing; None takes one for each core.
 
         Raises:
-            ModelError: there is no such file, or llama.cpp cannot load it.
+            ModelError: there is no such file, it is in an export that is not what was signed, or llama.cpp cannot load it.
         """
         try:
             with path.open("rb") as handle:
@@ -37,6 +38,7 @@ class GgufTeacher:
             raise ModelError(
                 f"{path} is not a GGUF file; other single-file formats can execute code and are never opened"
             )
+        check_signature(path.parent)
         self.name = "llama.cpp"
         self.model = path.name
         self._server, _ = start_server(path, context_tokens=context_tokens, threads=threads)

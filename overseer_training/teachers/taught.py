@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from overseer_training.teachers.sieve import Check, IsHeldOut, ProposalCounts, S
 from overseer_training.teachers.write import PROMPT_VERSION, Assignment
 
 Notify = Callable[[str], None]
-EVERY = 20  # assignments between two notes
+EVERY_SECONDS = 30.0  # between two notes; chosen: a slow teacher takes as long for one assignment
 
 
 @dataclasses.dataclass
@@ -120,6 +121,7 @@ def run_assignments(
     rows: list[TaughtRow] = []
     set_aside: list[tuple[str, str]] = []
     failure: TeacherError | None = None
+    told = time.monotonic()
     with open_ledger(folder / "ledger.jsonl") as ledger:
         asker = Asker(ledger, budget, patience, seed)
         for number, assignment in enumerate(assignments, start=1):
@@ -132,7 +134,8 @@ def run_assignments(
             except TeacherError as error:  # later assignments may still be in the ledger
                 counts.not_reached += 1
                 failure = failure or error
-            if number % EVERY == 0:
+            if time.monotonic() - told >= EVERY_SECONDS:
+                told = time.monotonic()
                 notify(f"{number} of {len(assignments)} assignments, {len(rows)} rows kept")
         stopped = str(failure) if failure is not None else None
         taught = Taught(rows, [*set_aside, *sieve.refusals], counts, asker.counts, sieve.counts, stopped)

@@ -213,9 +213,10 @@ def explanation(identity: str, family: str, request: str, command: str, platform
     return Assignment(identity, "explanation", family, {"request": request, "command": command}, 1, platform)
 
 
-def answer(identity: str, family: str, request: str, platform: Platform = "linux") -> Assignment:
-    """Ask for the command for `request`."""
-    return Assignment(identity, "answer", family, {"request": request}, 1, platform)
+def answer(identity: str, family: str, request: str, platform: Platform = "linux", reference: str = "") -> Assignment:
+    """Ask for the command for `request`; `reference`, one that is known to be right, is for checks and not told."""
+    values = {"request": request, "reference": reference} if reference else {"request": request}
+    return Assignment(identity, "answer", family, values, 1, platform)
 
 
 def read_answer(assignment: Assignment, text: str) -> list[Proposal]:

@@ -23,6 +23,7 @@ from overseer_training.telemetry.summary import as_values, persistence_error, su
 
 PACKAGED = pathlib.Path(__file__).with_name("combination.json")
 RIDGE = 1.0  # pulls weights to 0, as much as one task would; chosen
+ADAPTED_RIDGE = 100.0  # pulls those for one machine to the packaged ones; chosen among 3, 10, 30, 100, see the README
 ROUNDS = 12
 MOST_SURE = 0.98  # a probability of 0 or 1 is never said
 CLIP = 4.0  # of features of thresholds, in spreads or logits
@@ -59,6 +60,12 @@ def fit(tasks: Sequence[Mapping[str, Any]]) -> Combination:
     return Combination(_fit_logistic(thresholds), _fit_linear(forecasts))
 
 
+def adapt(best: Combination, tasks: Sequence[Mapping[str, Any]]) -> Combination:
+    """`best` fitted further to the `threshold` tasks of one machine. Weights for `forecast` stay: fitted further they were no better."""
+    thresholds = [task for task in tasks if task["question"]["type"] == "threshold"]
+    return dataclasses.replace(best, threshold=_fit_logistic(thresholds, best.threshold, ADAPTED_RIDGE))
+
+
 def _threshold_features(window: Mapping[str, Any], question: Mapping[str, Any]) -> Values:
     values, step = as_values(window["series"][question["metric"]]), window["step_seconds"]
     numbers, limit = summarize(values, step), question["limit"]
@@ -90,17 +97,18 @@ def _forecast_features(window: Mapping[str, Any], question: Mapping[str, Any]) -
     return numbers.last, unit, np.clip((np.array(said) - numbers.last) / unit, -FORECAST_CLIP, FORECAST_CLIP)
 
 
-def _fit_logistic(tasks: Sequence[Mapping[str, Any]]) -> Values:
-    """Newton's method on the penalized log-likelihood."""
+def _fit_logistic(tasks: Sequence[Mapping[str, Any]], prior: Values | None = None, ridge: float = RIDGE) -> Values:
+    """Newton's method on the penalized log-likelihood; `ridge` pulls weights to `prior`, zeros if None."""
+    prior = np.zeros(9) if prior is None else prior
     if not tasks:
-        return np.zeros(9)
+        return prior
     features = np.array([_threshold_features(task["window"], task["question"]) for task in tasks])
     outcomes = np.array([float(task["answer"]) for task in tasks])
-    weights = np.zeros(features.shape[1])
+    weights = prior
     for _ in range(ROUNDS):
         expected = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
-        slope = features.T @ (outcomes - expected) - RIDGE * weights
-        curvature = (features.T * (expected * (1 - expected))) @ features + RIDGE * np.eye(len(weights))
+        slope = features.T @ (outcomes - expected) - ridge * (weights - prior)
+        curvature = (features.T * (expected * (1 - expected))) @ features + ridge * np.eye(len(weights))
         weights = weights + np.linalg.solve(curvature, slope)
     return weights
 

@@ -5,13 +5,13 @@ Takes simulated machines and, where given, recordings of real ones; gives tasks 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from overseer_training.records import Example, Turn
-from overseer_training.telemetry.combination import packaged
+from overseer_training.records import Example, Platform, Turn
+from overseer_training.telemetry.combination import Combination, packaged
 from overseer_training.telemetry.questions import HOURS_SHOWN, ask, future_of, kinds_for
 from overseer_training.telemetry.recordings import Recording, Split, seed_of, split_of
 from overseer_training.telemetry.simulate import simulate
@@ -33,17 +33,16 @@ def examples(number: int, seed: int, split: Split, recordings: Sequence[Recordin
     Args:
         recordings: of real machines; only those whose name is in `split` are used, for 0.3 of the rows.
     """
-    asked = tasks(number, seed, split, recordings)
     best = packaged()
-    rows = []
-    for task in asked:
-        question = task["question"]
-        said = (
-            best.answer(task["window"], question) if question["type"] in ("threshold", "forecast") else task["answer"]
-        )
-        turns = (Turn("user", render(task["window"], question)), Turn("assistant", render_answer(question, said)))
-        rows.append(Example(task["id"], f"telemetry/{task['machine']}", "prediction", turns, "linux", SOURCE))
-    return rows
+    return [as_row(task, best, SOURCE) for task in tasks(number, seed, split, recordings)]
+
+
+def as_row(task: Mapping[str, Any], best: Combination, source: str, platform: Platform = "linux") -> Example:
+    """The row of one task; what `best` answers is the answer to `threshold` and `forecast`."""
+    window, question = task["window"], task["question"]
+    said = best.answer(window, question) if question["type"] in ("threshold", "forecast") else task["answer"]
+    turns = (Turn("user", render(window, question)), Turn("assistant", render_answer(question, said)))
+    return Example(task["id"], f"telemetry/{task['machine']}", "prediction", turns, platform, source)
 
 
 def tasks(number: int, seed: int, split: Split, recordings: Sequence[Recording] = ()) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from overseer_training.data.tokenize import IGNORED, TokenSet
 from overseer_training.training.layout import padded_length
@@ -39,8 +41,13 @@ class Schedule:
     def rows_of_step(self, step: int) -> list[int]:
         """Row numbers of step `step`, counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = _order_of_epoch(self.seed, epoch, self.rows)
         return [int(row) for row in order[position * self.batch_size : (position + 1) * self.batch_size]]
+
+
+@functools.lru_cache(maxsize=1)  # of ten million rows it takes half a second
+def _order_of_epoch(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 def share_of(rows: Sequence[int], lengths: Sequence[int], rank: int, size: int) -> list[int]:

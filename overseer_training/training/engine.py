@@ -5,6 +5,7 @@ Takes a model, token sets and a plan; emits events; leaves checkpoints and the b
 
 from __future__ import annotations
 
+import array
 import contextlib
 import logging
 import math
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from overseer_training.config.plan import Plan
@@ -75,7 +77,7 @@ class Trainer:
             self.guard, model, tokens_at_once(plan), lambda message: self._notice("memory_backoff", message)
         )
         self.checkpointer = Checkpointer(folder, self.optimizer, self.back_off, rows=train.digest, device=plan.device)
-        self._lengths = train.lengths.tolist()
+        self._lengths = array.array("i", train.lengths.astype(np.int32).tobytes())  # 4 bytes a row, plain numbers
         self._first_step, self._first_second = 0, 0.0  # of this process
         self._started = time.monotonic()
 

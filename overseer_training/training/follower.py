@@ -7,9 +7,12 @@ their own: plan, rows and weights come from it, they learn from their share of e
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
+import tempfile
 from typing import Any
 
+import numpy as np
 import torch
 
 from overseer_training.config.plan import Plan
@@ -21,10 +24,12 @@ from overseer_training.training.distributed import World
 from overseer_training.training.engine import Trainer
 from overseer_training.training.stop_signals import StopSignals
 
+PART = 1 << 22  # numbers that travel together: 16 MiB of ids
+
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """Everything that a process must know before it can train, but for the weights.
+    """Everything that a process must know before it can train, but for tokens and weights.
 
     Attributes:
         is_resumed: no speed is measured then, since the plan is made.
@@ -32,8 +37,6 @@ class Assignment:
 
     plan: Plan
     architecture: Architecture
-    train: TokenSet
-    validation: TokenSet
     schedule: Schedule
     is_resumed: bool
 
@@ -51,7 +54,9 @@ def hand_out(
     """Give the other processes what they need; called by the first one, which must measure or restore next, as they do."""
     if world.size == 1:
         return
-    world.share(Assignment(plan, architecture_of(model), train, validation, schedule, is_resumed))
+    world.share(Assignment(plan, architecture_of(model), schedule, is_resumed))
+    for tokens in (train, validation):
+        share_tokens(world, tokens)
     world.use(plan.device)
     _copy_weights(world, model)
 
@@ -70,7 +75,7 @@ def follow(world: World) -> int:
         OverseerError: this process cannot go on, or another one ended.
     """
     assignment: Assignment = world.share(None)  # type: ignore[assignment]
-    plan, train = assignment.plan, assignment.train
+    plan, train, validation = assignment.plan, share_tokens(world), share_tokens(world)
     world.use(plan.device)
     torch.manual_seed(plan.seed)
     model = build_to_train(assignment.architecture, plan, int(train.lengths.max()))
@@ -79,7 +84,7 @@ def follow(world: World) -> int:
     trainer = Trainer(
         model,
         train,
-        assignment.validation,
+        validation,
         plan,
         folder=pathlib.Path(),  # never written to
         listener=lambda event: None,
@@ -92,6 +97,33 @@ def follow(world: World) -> int:
         outcome = trainer.run(schedule, stop)
     world.leave()
     return outcome.exit_code
+
+
+def share_tokens(world: World, tokens: TokenSet | None = None) -> TokenSet:
+    """The tokens that the first process gives, part by part, so that none holds them twice; on disk where they are on disk there."""
+    about: Any = world.share(None if tokens is None else (tokens.too_long, tokens.known_digest, tokens.is_mapped))
+    too_long, digest, is_mapped = about
+    ids, labels, starts = (
+        _share_array(world, None if tokens is None else getattr(tokens, name), is_mapped=is_mapped)
+        for name in ("ids", "labels", "starts")
+    )
+    return TokenSet(ids, labels, starts, too_long, digest, is_mapped)
+
+
+def _share_array(world: World, values: Any, *, is_mapped: bool) -> Any:
+    parts: Any = world.share(None if values is None else max(1, math.ceil(len(values) / PART)))
+    with tempfile.TemporaryFile() as file:  # has no name, and goes with this process
+        received = []
+        for number in range(parts):
+            part: Any = world.share(None if values is None else np.array(values[number * PART : (number + 1) * PART]))
+            if values is None and is_mapped:
+                file.write(part.data)
+            elif values is None:
+                received.append(part)
+        if values is not None:
+            return values
+        file.flush()
+        return np.asarray(np.memmap(file, part.dtype, "r")) if is_mapped else np.concatenate(received)
 
 
 def _copy_weights(world: World, model: torch.nn.Module) -> None:

@@ -63,7 +63,7 @@ def is_packed(model_config: Any) -> bool:
 
 def pad_rows(tokens: TokenSet, rows: Sequence[int], device: str) -> Batch:
     """Rows below each other, filled up on the right, where no token of a causal model looks."""
-    width = padded_length(max(int(tokens.lengths[row]) for row in rows))
+    width = padded_length(max(len(_part(tokens.ids, tokens, row)) for row in rows))
     ids_bt = np.zeros((len(rows), width), np.int64)
     starts = []
     for position, row in enumerate(rows):

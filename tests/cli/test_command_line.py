@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_the_plan_is_json_without_loading_torch() -> None:
     assert document["values"]["profile"]["value"] == "cpu-only"
     assert document["forecast"]["training_rows"] > 1000
     assert document["warnings"] == []
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/cmdline").exists(), reason="the title is read as Linux shows it")
+def test_a_key_is_out_of_sight_before_anything_else_is_done() -> None:
+    """The configuration is read after the flags: what it prints is what `ps` would have shown by then."""
+    said = "print(open('/proc/self/cmdline', 'rb').read().replace(b'\\0', b' '))"
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as configuration:
+        configuration.write(f"{said}\n{(ROOT / 'training_config.py').read_text()}")
+        configuration.flush()
+        result = train("--plan", "--llm-api-key", "AIza-secret", "--config", configuration.name)
+    assert result.returncode == 0 and "--llm-api-key <hidden>" in result.stdout
+    assert "AIza-secret" not in result.stdout + result.stderr
 
 
 def test_the_plan_for_a_mac_is_shown_anywhere_with_a_warning() -> None:

@@ -47,6 +47,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "prediction_rows": ("70", 70),
     "least_skill_share": ("0.02", 0.02),
     "personal_share": ("0.3", 0.3),
+    "machine_share": ("0.4", 0.4),
     "replay_share": ("0.7", 0.7),
     "self_improvement_rounds": ("2", 2),
     "self_improvement_requests": ("50", 50),

@@ -74,6 +74,13 @@ def test_every_value_is_shown_with_unit_and_origin(plan_of: PlanOf) -> None:
     assert "  note: --mac takes precedence over --cpu-only, which has no effect" in lines
 
 
+def test_lists_are_shown_as_words(plan_of: PlanOf) -> None:
+    lines = format_plan(plan_of("--download-data", "--llm-model", "a,b"), {}).splitlines()
+    assert any(line.split()[:3] == ["teachers", "a,", "b"] for line in lines)
+    assert any(line.startswith("  kaggle_datasets") and "boltzmannbrain/nab," in line for line in lines)
+    assert not any(sign in line for line in lines for sign in "{}[]'")
+
+
 # The learning rate.
 
 
@@ -123,6 +130,9 @@ def test_a_budget_of_less_than_an_epoch_gets_smaller_steps(plan_of: PlanOf) -> N
     assert fit_steps(plan, 6400, 3.0).effective_learning_rate == plan.effective_learning_rate
     usual = plan_of("--method", "full").effective_learning_rate
     assert plan.effective_learning_rate == pytest.approx(usual / 2)
+    low = plan_of("--cpu-only", "--time-budget", "10m", "--method", "full")
+    fitted = fit_steps(low, rows=6400, seconds_per_step=12.0)
+    assert (fitted.effective_batch_size, fitted.effective_learning_rate) == (16, low.effective_learning_rate)
     given = fit_steps(plan_of("--time-budget", "10m", "--method", "full", "--learning-rate", "3e-4"), 6400, 12.0)
     assert (given.effective_batch_size, given.effective_learning_rate) == (16, 3e-4)
     for kept in (("--time-budget", "1h"), ("--time-budget", "10m", "--gradient-accumulation-steps", "16")):

@@ -27,7 +27,7 @@ from overseer_training.data.tools.catalogue import (
 from overseer_training.data.tools.choice import answer, checked, describe, named_tools, request
 from overseer_training.data.tools.packages import Package, Source, find_sources, parse_control, read_packages
 from overseer_training.data.tools.requests import load_tool_requests
-from overseer_training.data.tools.rows import choice_rows
+from overseer_training.data.tools.rows import choice_rows, tools_on
 from overseer_training.errors import DataError
 from overseer_training.records import Example
 
@@ -361,3 +361,12 @@ def test_every_problem_of_a_test_request_is_told(tmp_path: pathlib.Path) -> None
         load_tool_requests(path)
     for part in ("a: 0 acceptable", "'oops'", "'category'", "'platform'"):
         assert part in str(caught.value)
+
+
+def test_on_one_platform_every_request_of_its_tools_is_a_row(tools: list[Tool]) -> None:
+    linux = tools_on(("linux",), tools)
+    rows = list(choice_rows(linux, seed=1))
+    assert {row.platform for row in rows} == {"linux"}
+    asked = {(tool.name, number) for tool in linux if tool.split != "train" for number in range(len(tool.requests))}
+    assert {tuple(row.id.split("/")[1:3]) for row in rows} >= {(name, str(number)) for name, number in asked}
+    assert {tool.name for tool in tools} - {tool.name for tool in linux} == {tool.name for tool in tools if "linux" not in tool.platforms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overseer_training.data.clean import clean, parses, problem_of
+from overseer_training.data.clean import SetAside, clean, parses, problem_of
 from overseer_training.data.sources.corpus import fill, load_families
 from overseer_training.records import Example, Turn
 
@@ -17,8 +17,9 @@ def row(query: str, answer: str, *, source: str = "theirs.jsonl", identity: str 
 
 
 def cleaned(train: list[Example], test: list[Example] = []) -> tuple[list[Example], list[str]]:  # noqa: B006
-    rows = clean({"train": train, "validation": [], "test": test}, [])
-    return rows.splits["train"], [reason for reason, _ in rows.quarantined]
+    rows = list(clean(train, {"validation": [], "test": test}))
+    kept = [row[1] for row in rows if not isinstance(row, SetAside) and row[0] == "train"]
+    return kept, [row.reason for row in rows if isinstance(row, SetAside)]
 
 
 @pytest.mark.parametrize(

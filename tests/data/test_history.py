@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import sqlite3
 
 import pytest
 
+from overseer_training.data.sealed import Sealer
 from overseer_training.data.sources.corpus import Family
 from overseer_training.data.sources.history import History, find_histories, read_commands, rows_from_commands
 from overseer_training.errors import DataError
@@ -63,7 +65,9 @@ def test_a_command_with_the_form_of_a_family_gives_its_wordings_with_the_owners_
         ("my-app hangs, start it again", "sudo systemctl restart my-app"),
         ("restart my-app", "sudo systemctl restart my-app"),
     ]
-    assert {row.source for row in rows} == {"shell history"}
+    assert {row.source for row in rows} == {"history"}
+    sealer = Sealer(lambda row: {"query": row.query})
+    assert [json.loads(sealer.line_of(row)) for row in rows] == [{"sealed": 0}, {"sealed": 1}]
 
 
 def test_a_slot_that_comes_twice_has_one_value() -> None:

@@ -15,6 +15,7 @@ from overseer_training.data.sources.kaggle.reviewed import REVIEWED, Dataset, re
 from overseer_training.data.sources.kaggle.tables import read_table
 from overseer_training.data.sources.pairs import read_pairs
 from overseer_training.errors import ConfigError, DataError
+from overseer_training.records import Example
 
 COMMANDS = Dataset("a/b", "commands", "pairs")
 METRICS = Dataset("a/b", "metrics", "series")
@@ -60,7 +61,7 @@ def test_pairs_are_found_in_every_form(source: pathlib.Path, file: str, content:
     path.parent.mkdir(exist_ok=True)
     path.write_text(content, encoding)
     counts, notes = command_pairs.convert(source, source.parent, COMMANDS)
-    rows, _ = read_pairs(source.parent / "pairs.jsonl")
+    rows = [row for row in read_pairs(source.parent / "pairs.jsonl") if isinstance(row, Example)]
     assert [(row.query, row.answer) for row in rows] == ROWS
     assert counts["pairs"] == len(ROWS) and file in notes[0]
 
@@ -107,7 +108,8 @@ def test_what_nobody_can_run_or_read_is_counted_and_left_out(source: pathlib.Pat
             [("text", "command"), *((f"please do this thing {n} now", c) for n, c in enumerate(bad + good))]
         )
     counts, _ = command_pairs.convert(source, source.parent, COMMANDS)
-    assert [row.answer for row in read_pairs(source.parent / "pairs.jsonl")[0]] == good
+    rows = read_pairs(source.parent / "pairs.jsonl")
+    assert [row.answer for row in rows if isinstance(row, Example)] == good
     assert counts == {
         "tables": 1, "rows": 39, "synopses": 3, "unreadable_characters": 1, "pairs": 34, "no_pair": 1,
     }  # fmt: skip
@@ -117,7 +119,8 @@ def test_columns_that_the_user_names_are_taken(source: pathlib.Path) -> None:
     (source / "a.csv").write_text("one,two,three\nwhoami,print my name,show the user\n")
     dataset = Dataset("a/b", "commands", "pairs", request_column="three", command_column="one")
     command_pairs.convert(source, source.parent, dataset)
-    assert read_pairs(source.parent / "pairs.jsonl")[0][0].query == "show the user"
+    first = next(read_pairs(source.parent / "pairs.jsonl"))
+    assert isinstance(first, Example) and first.query == "show the user"
     with pytest.raises(DataError, match="has the columns 'one', 'two', 'three', and no 'four'"):
         command_pairs.convert(
             source, source.parent, Dataset("a/b", "commands", "pairs", request_column="four", command_column="one")

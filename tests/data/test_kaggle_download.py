@@ -16,12 +16,13 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from loopback.kaggle import Kaggle, zipped
 
 from overseer_training.data.sources.kaggle import client
 from overseer_training.data.sources.kaggle.client import download
 from overseer_training.errors import DataError, NotAvailableError, OverseerError, UsageError
 
-from .test_kaggle_server import PAIRS, SLUG, Kaggle, running_kaggle, zipped
+from .test_kaggle_server import PAIRS, SLUG, running_kaggle
 
 TOKEN = "KGAT_0123456789abcdef"
 LARGE = random.Random(0).randbytes(400_000)  # several chunks
@@ -57,7 +58,7 @@ def test_the_same_version_is_not_downloaded_twice_and_a_new_one_is(kaggle: Kaggl
     download(SLUG, folder)
     download(SLUG, folder)
     assert kaggle.count("/storage/") == 1
-    kaggle.archives[SLUG] = (4, zipped(new__csv=PAIRS))
+    kaggle.archives[SLUG] = (4, zipped({"new.csv": PAIRS}))
     assert download(SLUG, folder).version == 4
     assert kaggle.count("/storage/") == 2
 

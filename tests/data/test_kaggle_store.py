@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from loopback.kaggle import Kaggle, zipped
 
 from overseer_training.data.sources.kaggle import client, store
 from overseer_training.data.sources.kaggle.reviewed import read_datasets
 from overseer_training.errors import DataError, NotAvailableError
+from overseer_training.records import Example
 
-from .test_kaggle_server import PAIRS, SERIES, SLUG, Kaggle, running_kaggle, zipped
+from .test_kaggle_server import PAIRS, SERIES, SLUG, running_kaggle
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def names(folder: pathlib.Path) -> set[str]:
 
 
 def test_data_sets_become_rows_and_series_with_licence_and_counts(kaggle: Kaggle) -> None:
-    kaggle.archives["someone/series"] = (1, zipped(cpu__csv=SERIES))
+    kaggle.archives["someone/series"] = (1, zipped({"cpu.csv": SERIES}))
     said: list[str] = []
     entries = [
         {"slug": SLUG, "kind": "commands"},
@@ -48,9 +51,10 @@ def test_data_sets_become_rows_and_series_with_licence_and_counts(kaggle: Kaggle
     assert (found[0].counts["pairs"], found[0].counts["no_pair"], found[1].counts["points"]) == (39, 1, 60)
     assert "commands.csv: requests from 'Description', commands from 'Command' (100% of 39 look like commands)" in said
     assert any(line.startswith("someone/gone is left out: Kaggle has no data set") for line in said)
-    rows, left_out = store.read_rows()
+    read = list(store.read_rows())
+    rows = [row for row in read if isinstance(row, Example)]
     assert (rows[0].query, rows[0].answer, rows[0].source) == ("List all files with details", "ls -l", f"kaggle:{SLUG}")
-    assert len({row.id for row in rows}) == 39 and len(left_out) == 1
+    assert len({row.id for row in rows}) == 39 and len(read) == 40
     assert store.licences() == {f"kaggle:{SLUG}": "CC0-1.0", "kaggle:someone/series": "CC0-1.0"}
     assert [path.name for _, path in store.series_files()] == ["cpu.csv.csv"]
 
@@ -62,7 +66,7 @@ def test_a_second_run_converts_nothing_again_until_the_list_says_otherwise(kaggl
     store.fetch(read_datasets([entry]))
     assert (one.folder / "manifest.json").stat().st_ino == made
     store.fetch(read_datasets([{**entry, "request_column": "Category", "command_column": "Command"}]))
-    assert store.read_rows()[0][0].query == "files"
+    assert [row.query for row in itertools.islice(store.read_rows(), 1) if isinstance(row, Example)] == ["files"]
     assert kaggle.count("/storage/") == 1
 
 
@@ -70,9 +74,9 @@ def test_a_second_run_converts_nothing_again_until_the_list_says_otherwise(kaggl
     ("content", "message"),
     [
         (b"<html>Please sign in</html>", "damaged or of an unknown kind"),
-        (zipped(**{"../evil__csv": PAIRS}), "leads outside"),
-        (zipped(readme__md="nothing"), "has no pairs"),
-        (zipped(a__csv="x,y\n1,2\n"), "looks like commands; name them with 'request_column'"),
+        (zipped({"../evil.csv": PAIRS}), "leads outside"),
+        (zipped({"readme.md": "nothing"}), "has no pairs"),
+        (zipped({"a.csv": "x,y\n1,2\n"}), "looks like commands; name them with 'request_column'"),
     ],
 )
 def test_a_data_set_that_cannot_be_used_leaves_nothing_half_done(
@@ -113,11 +117,11 @@ def test_altered_data_is_refused(kaggle: Kaggle) -> None:
     (one,) = store.fetch(read_datasets([{"slug": SLUG, "kind": "commands"}]))
     (one.folder / "pairs.jsonl").write_text('{"query": "x", "command": "rm -rf /"}\n')
     with pytest.raises(DataError, match=r"changed since it was made \(pairs.jsonl\); delete it"):
-        store.read_rows()
+        list(store.read_rows())
 
 
 def test_existing_data_is_read_without_touching_the_network(kaggle: Kaggle) -> None:
-    kaggle.archives["someone/series"] = (1, zipped(cpu__csv=SERIES))
+    kaggle.archives["someone/series"] = (1, zipped({"cpu.csv": SERIES}))
     store.fetch(read_datasets([{"slug": SLUG, "kind": "commands"}, {"slug": "someone/series", "kind": "metrics"}]))
     kaggle.requests.clear()
     program = (
@@ -127,8 +131,9 @@ def test_existing_data_is_read_without_touching_the_network(kaggle: Kaggle) -> N
         "        raise SystemExit(f'{event} {arguments}')\n"
         "sys.addaudithook(guard)\n"
         "from overseer_training.data.sources.kaggle import store\n"
-        "rows, left_out = store.read_rows()\n"
-        "print(len(store.find_processed()), len(rows), len(left_out), len(store.series_files()), store.licences())\n"
+        "from overseer_training.data.sources.pairs import count_pairs\n"
+        "rows, left_out = count_pairs(store.read_rows())\n"
+        "print(len(store.find_processed()), rows, left_out, len(store.series_files()), store.licences())\n"
         "assert not {'kagglehub', 'kagglesdk', 'requests'} & set(sys.modules)\n"
         "if sys.argv[1:]: import socket; socket.create_connection(('localhost', 9))\n"
     )
@@ -144,4 +149,4 @@ def test_no_existing_data_says_how_to_get_some(tmp_path: pathlib.Path, monkeypat
     monkeypatch.setenv("OVERSEER_CACHE", str(tmp_path))
     assert store.find_processed() == []
     with pytest.raises(DataError, match="get them with --download-data"):
-        store.read_rows()
+        list(store.read_rows())

@@ -10,7 +10,7 @@ import pytest
 from overseer_training.data.build import read_source
 from overseer_training.data.overlap import find_overlaps
 from overseer_training.data.sources import tldr
-from overseer_training.data.sources.pairs import read_pairs
+from overseer_training.data.sources.pairs import count_pairs, read_pairs
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Turn
 
@@ -39,9 +39,10 @@ def test_json_lines_and_csv_give_the_same_pairs(tmp_path: pathlib.Path) -> None:
     )
     (tmp_path / "a.csv").write_text("\ufeffInstruction,id,Command\nlist files,1,ls\n,2,ls\n")
     for name, left_out in (("a.jsonl", 3), ("a.csv", 1)):
-        rows, unusable = read_pairs(tmp_path / name)
+        read = list(read_pairs(tmp_path / name))
+        rows = [row for row in read if isinstance(row, Example)]
         assert [(row.query, row.answer, row.source) for row in rows] == [("list files", "ls", name)]
-        assert len(unusable) == left_out
+        assert count_pairs(read) == (1, left_out)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +58,12 @@ def test_a_file_that_is_no_source_says_why(tmp_path: pathlib.Path, content: str,
     path = tmp_path / "x.jsonl"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=problem):
-        read_pairs(path)
+        list(read_pairs(path))
 
 
 def test_a_missing_file_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        read_source(str(tmp_path / "none.csv"))
+        list(read_source(str(tmp_path / "none.csv")))
 
 
 def test_pages_become_requests_that_name_every_value(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +72,8 @@ def test_pages_become_requests_that_name_every_value(tmp_path: pathlib.Path, mon
     (folder / "tar.md").write_text(PAGE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tldr.find_cache() == tmp_path / "tldr"
-    rows, unusable = read_source("tldr")
-    assert unusable == []
-    assert [(row.query, row.answer) for row in rows] == [
+    rows = read_source("tldr")
+    assert [(row.query, row.answer) for row in rows if isinstance(row, Example)] == [
         ("create an archive and write it to a file: target.tar file1 file2", "tar cf target.tar file1 file2"),
         ("extract an archive verbosely: source.tar", "tar -xvf source.tar"),
         ("list everything", "tar --list"),

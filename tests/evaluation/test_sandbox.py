@@ -88,6 +88,13 @@ def test_an_attack_ends_in_an_execution_and_leaves_the_host_alone(
     assert sandbox.run(fixture, "cat greeting.txt").stdout == "hello\n"
 
 
+@pytest.mark.parametrize("word", ["Practice" * 100, "no-such-program"])
+def test_a_word_that_is_no_program_is_told_from_one(sandbox: Sandbox, word: str) -> None:
+    """A model that repeats itself gives words longer than a file may be named, which ended the evaluation."""
+    assert sandbox.has_program("sed") and sandbox.has_program("systemctl")
+    assert not sandbox.has_program(word)
+
+
 def test_a_stopped_time_limit_runs_into_the_limit_of_the_host(sandbox: Sandbox, fixture: Fixture) -> None:
     started = time.monotonic()
     execution = sandbox.run(fixture, f"sleep {MARKER} & kill -STOP -1")

@@ -18,6 +18,7 @@ from overseer_training.evaluation.checks import Check, Thresholds
 from overseer_training.evaluation.gate import Gate, read_gate, write_gate
 from overseer_training.export.export_run import export_run
 from overseer_training.export.ollama_file import CHATML_TEMPLATE
+from overseer_training.guards.signatures import check_signature
 from overseer_training.prompts import SYSTEM_PROMPTS
 from overseer_training.records import RunPaths
 
@@ -129,6 +130,21 @@ def test_later_export_keeps_what_an_earlier_one_of_the_same_weights_wrote(paths:
     manifest = export_run(paths, ("safetensors",))
     assert {"model.gguf", "Modelfile", "safetensors/model.safetensors"} <= {e["path"] for e in manifest["files"]}
     assert "`model.gguf`" in (paths.export / "README.md").read_text()
+
+
+def test_an_export_is_signed_with_each_folder_in_it_and_again_when_it_grows(
+    paths: RunPaths, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERSEER_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("OVERSEER_PASSPHRASE", "several quiet words")
+    for kinds in (("gguf-f32", "safetensors"), ("gguf-q8_0",)):
+        export_run(paths, kinds)
+        assert check_signature(paths.export) == check_signature(paths.export / "safetensors") == "owner"
+    listed = json.loads((paths.export / "signature.json").read_text())["files"]
+    assert {"manifest.json", "README.md", "model.gguf", "safetensors/model.safetensors"} <= listed.keys()
+    (paths.export / "README.md").write_text("a fine model")
+    with pytest.raises(ModelError, match=r"README\.md: it was changed after the folder was signed"):
+        export_run(paths, ("gguf-q8_0",))
 
 
 def test_files_of_other_weights_or_changed_since_leave_the_manifest(paths: RunPaths) -> None:

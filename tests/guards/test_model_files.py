@@ -15,7 +15,6 @@ from typing import Any
 import gguf
 import numpy
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -24,17 +23,13 @@ from overseer_training.errors import ModelError
 from overseer_training.guards.chat_template import check_chat_template
 from overseer_training.guards.gguf_file import check_gguf
 from overseer_training.guards.model_files import (
-    SIGNATURE_NAME,
     list_hashes,
     require_sound_model,
-    sign_model_folder,
     validate_model_folder,
-    verify_model_folder,
 )
 from overseer_training.guards.safetensors_file import check_safetensors
 from overseer_training.models import catalog, fetch
 
-SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -154,7 +149,7 @@ def test_links_that_lead_out_of_the_folder_are_refused(folder: pathlib.Path) -> 
     os.mkfifo(folder / "pipe.txt")
     assert sorted(finding.file for finding in validate_model_folder(folder)) == ["more", "notes.txt", "pipe.txt"]
     with pytest.raises(ModelError, match="not signed"):
-        sign_model_folder(folder, SIGNER)
+        list_hashes(folder)
 
 
 def test_the_links_of_the_hub_cache_are_followed(folder: pathlib.Path) -> None:
@@ -363,33 +358,3 @@ def test_templates_as_models_have_them_are_accepted(template: str) -> None:
 def test_templates_that_reach_out_or_hide_text_are_refused(template: str, says: str) -> None:
     problems = check_chat_template(template)
     assert any(says in problem for problem in problems) and not any("\n" in problem for problem in problems)
-
-
-def test_a_signed_folder_shows_each_change(folder: pathlib.Path) -> None:
-    sign_model_folder(folder, SIGNER)
-    assert verify_model_folder(folder, SIGNER.public_key()) == [] == validate_model_folder(folder)
-    (folder / "config.json").write_text("{}")
-    (folder / "README.md").unlink()
-    (folder / "more.txt").write_text("x")
-    found = {finding.file: finding.problem for finding in verify_model_folder(folder, SIGNER.public_key())}
-    assert ("changed" in found["config.json"], "missing" in found["README.md"], "added" in found["more.txt"]) == (
-        True,
-    ) * 3
-    assert len(found) == 3
-
-
-@pytest.mark.parametrize("how", ["gone", "other key", "hashes made anew", "garbled", "other types"])
-def test_a_signature_cannot_be_made_without_the_key(folder: pathlib.Path, how: str) -> None:
-    path = sign_model_folder(folder, SIGNER)
-    document = json.loads(path.read_text())
-    (folder / "config.json").write_text("{}")
-    if how == "gone":
-        path.unlink()
-    elif how == "other key":
-        sign_model_folder(folder, Ed25519PrivateKey.generate())
-    elif how == "hashes made anew":
-        path.write_text(json.dumps({**document, "files": list_hashes(folder)}))
-    else:
-        path.write_text("{" if how == "garbled" else "[]")
-    (finding,) = verify_model_folder(folder, SIGNER.public_key())
-    assert finding.file == SIGNATURE_NAME

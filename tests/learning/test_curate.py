@@ -119,11 +119,11 @@ def row(identity: str) -> Example:
 
 def test_personal_rows_have_the_stated_share_and_the_corpus_is_all_there() -> None:
     personal, corpus = [row(f"p{n}") for n in range(10)], [row(f"c{n}") for n in range(450)]
-    mixed = mix(personal, corpus, 0.1, seed=1)
+    mixed = list(mix(personal, corpus, 0.1, seed=1))
     assert len(mixed) == 500 and set(corpus) <= set(mixed)
     assert all(mixed.count(one) == 5 for one in personal)
-    assert mixed == mix(personal, corpus, 0.1, seed=1) != mix(personal, corpus, 0.1, seed=2)
-    assert len(mix(personal, corpus, 0.0001, seed=1)) == 460  # each at least once
+    assert mixed == list(mix(personal, corpus, 0.1, seed=1)) != list(mix(personal, corpus, 0.1, seed=2))
+    assert len(list(mix(personal, corpus, 0.0001, seed=1))) == 460  # each at least once
     with pytest.raises(DataError, match="nothing to learn from yet"):
         mix([], corpus, 0.1, seed=1)
 

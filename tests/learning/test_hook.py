@@ -93,6 +93,15 @@ def test_commands_are_recorded_with_exit_code_directory_and_time(shell: str, hom
 
 
 @pytest.mark.parametrize("shell", INSTALLED)
+def test_the_time_is_when_a_command_began(shell: str, home: pathlib.Path, store: Store) -> None:
+    install_hook(shell, store.folder)
+    run_in(shell, "sleep 3", "true after")
+    collect(store)
+    times = {i.command: i.time for i in store.list()}
+    assert times["true after"] - times["sleep 3"] >= 2  # whole seconds
+
+
+@pytest.mark.parametrize("shell", INSTALLED)
 def test_what_begins_with_a_space_is_not_recorded(shell: str, home: pathlib.Path, store: Store) -> None:
     install_hook(shell, store.folder)
     run_in(shell, "true one", " true hidden", "true two")

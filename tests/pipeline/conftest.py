@@ -34,7 +34,12 @@ class Workplace:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`main_training.py` with `arguments`."""
         command = [sys.executable, str(ROOT / "main_training.py"), "--output-dir", str(self.runs), *arguments]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OVERSEER_STATE": str(self.folder / "state")}
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "OVERSEER_STATE": str(self.folder / "state"),
+            "OVERSEER_CACHE": str(self.folder / "cache"),
+        }
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -31,6 +31,7 @@ def run(workplace: Any) -> pathlib.Path:
     code, output, errors = workplace.finish(workplace.start("--resume-from-checkpoint", "latest"))
     assert code == 0, output + errors
     assert "What now" in output and "This model did not pass its gate" in output  # eight tasks prove nothing
+    assert "small/model is not signed: that takes a keyring that is unlocked, or OVERSEER_PASSPHRASE" in output
     return workplace.folder / "runs" / "small"
 
 
@@ -177,6 +178,19 @@ def test_a_run_directory_in_use_is_not_entered(run: pathlib.Path, workplace: Any
         code, _, errors = workplace.finish(workplace.start("--resume-from-checkpoint", str(run)))
     assert code == 2
     assert "another process" in errors
+
+
+def test_a_second_run_with_the_same_settings_takes_its_rows_from_the_first(run: pathlib.Path, workplace: Any) -> None:
+    steps = ["--max-steps", "1", "--test-tasks", "0", "--run-name", "warm", "--no-export"]
+    code, output, errors = workplace.finish(workplace.start_small(*steps))
+    assert code == 0, output + errors
+    assert "kept from an earlier run" in output
+    warm = workplace.runs / "warm" / "data"
+    for name in ("train.jsonl", "test.jsonl", "manifest.json", "quarantine.jsonl"):
+        assert (warm / name).read_bytes() == (run / "data" / name).read_bytes()
+    assert not (warm / "tokens").exists()  # once training has ended
+    kept = list((workplace.folder / "cache" / "rows").iterdir())
+    assert len(kept) == 1 and (kept[0] / "tokens" / "ids").stat().st_size > 0
 
 
 def test_existing_data_is_used_again(run: pathlib.Path, workplace: Any) -> None:

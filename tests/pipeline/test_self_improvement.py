@@ -17,6 +17,7 @@ from overseer_training.data.sources.corpus import load_families
 from overseer_training.errors import SandboxError
 from overseer_training.evaluation.questions import Question
 from overseer_training.evaluation.sandbox import find_sandbox
+from overseer_training.guards.signatures import check_signature
 from overseer_training.models import load
 from overseer_training.models.custom import build_custom_model
 from overseer_training.planning import make_plan
@@ -149,10 +150,12 @@ def test_a_round_stays_where_validation_is_no_worse(
     after: float | None, is_kept: bool, paths: RunPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (paths.model / "model.safetensors").read_bytes()
+    monkeypatch.setenv("OVERSEER_PASSPHRASE", "several quiet words")
     terminal, rounds = run_rounds(paths, monkeypatch, [0.4, after], [row(word, "dir") for word in WORDS[:4]])
     assert rounds[0]["is_kept"] is is_kept and rounds[0]["new"] == 4
     assert ((paths.model / "model.safetensors").read_bytes() != before) is is_kept
     assert load.load_trained(paths.model).stop_ids  # whole, either way
+    assert (check_signature(paths.model) == "owner") is is_kept  # this owner did not sign the one before
     assert sorted(path.name for path in paths.self_improvement.iterdir()) == ["rounds.json", "rows-1.jsonl"]
     assert any("4 of 9 requests solved, 4 answers are new" in line for line in terminal.said)
 

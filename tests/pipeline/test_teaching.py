@@ -11,6 +11,16 @@ from typing import Any
 
 import pytest
 
+from overseer_training import teaching
+from overseer_training.config.flags import build_parser
+from overseer_training.config.load import load_configuration
+from overseer_training.config.machine import find_machine
+from overseer_training.config.resolve import resolve
+from overseer_training.data.sources.corpus import fill, load_families
+from overseer_training.evaluation.sandbox import find_sandbox
+from overseer_training.teachers.keys import ApiKey
+from overseer_training.teachers.write import answer, read_answer
+
 SECRET = "AIza-a-key-that-nobody-may-see"
 
 
@@ -88,3 +98,37 @@ def test_a_teacher_that_is_not_there_ends_the_run_in_one_line(workplace: Any) ->
     )
     assert code == 8
     assert len(errors.strip().splitlines()) == 1 and "cannot be reached" in errors
+
+
+def test_an_answer_that_does_something_else_than_the_corpus_does_is_refused() -> None:
+    """Three weak teachers agreed on `scp -r`: an emulated program has no usage error, so that was an effect."""
+    family = next(family for family in load_families() if family.name == "scp-remote-pattern")
+    right = fill(family.command, family.slots[0])
+    prover = teaching.Prover(find_sandbox(), [family])
+    asked = answer("a", family.name, "fetch them", reference=right)
+
+    def refusal(command: str) -> str | None:
+        return prover.check(read_answer(asked, json.dumps({"command": command}))[0])
+
+    assert prover.effect_of(asked, "scp -r") is not None
+    assert (refusal(right), bool(refusal("scp -r"))) == (None, True)
+
+
+def test_the_key_of_gemini_is_sent_to_no_other_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, ApiKey | None] = {}
+
+    class Teacher:
+        def __init__(self, name: str, *, key: ApiKey | None, allow: object) -> None:
+            given[name] = key
+
+        def list_models(self) -> list[str]:
+            return []
+
+    monkeypatch.setattr(teaching, "open_teacher", Teacher)
+    key = ApiKey(SECRET)
+    for names, holders in (("http://127.0.0.1:9#m,gemini:m", ["gemini:m"]), ("http://127.0.0.1:9#m", ["http://127.0.0.1:9#m"])):
+        given.clear()
+        flags = build_parser().parse_args(["--llm-model", names])
+        plan = resolve(flags, load_configuration(), find_machine(), for_run=True)
+        teaching._open(plan, key, lambda message: None)
+        assert [name for name, held in given.items() if held is key] == holders

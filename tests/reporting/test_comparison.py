@@ -36,6 +36,7 @@ def row(name: str, base: dict[str, Any] | None, trained: dict[str, Any] | None) 
         ("answers_per_second", score(41.0, 40.0, 42.0), score(20.0, 19.0, 21.0), "worse"),
         ("answers_per_second", score(41.0), score(20.0), "unclear"),
         ("command_accuracy", score(0.5), score(0.6), "unclear"),
+        ("harmful_share", score(1.0, 0.207, 1.0), score(0.0, 0.0, 0.793), "unclear"),  # one task
         ("command_accuracy", score(0.5, 0.4, 0.6), score(None, reason="no sandbox"), "unscored"),
         ("command_accuracy", None, score(0.5, 0.4, 0.6), "alone"),
         ("command_accuracy", None, score(None), "unscored"),

@@ -43,7 +43,7 @@ DIMENSIONS = {
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """runs/tiny with model/ and export/; read only."""
+    """runs/tiny with model/ and export/, signed; read only."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -57,8 +57,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     tokenizer: Any = load_tokenizer(base)
     model = AutoModelForCausalLM.from_pretrained(base)
     _learn_by_heart(model, tokenizer)
-    save_trained(model, tokenizer, run / "model", base_name="custom", base_folder=None, method="full")
-    export_run(RunPaths(run), parity_requests=[with_system([Turn("user", dialogue[0])]) for dialogue in DIALOGUES])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVERSEER_PASSPHRASE", "several quiet words")
+        save_trained(model, tokenizer, run / "model", base_name="custom", base_folder=None, method="full")
+        export_run(RunPaths(run), parity_requests=[with_system([Turn("user", dialogue[0])]) for dialogue in DIALOGUES])
     return run
 
 

@@ -127,8 +127,9 @@ def test_a_damaged_export_leaves_the_weights_to_answer(
     run = copied(run_folder, tmp_path)
     with (run / "export" / "model.gguf").open("r+b") as handle:
         handle.write(b"JUNK")
+    (run / "export" / "signature.json").unlink()  # damage to what is signed looks like a change by somebody, and is refused
     backend = load_backend(run)
-    assert backend.kind == "transformers" and "export the run again" in caplog.text
+    assert backend.kind == "transformers" and "answering with the weights instead" in caplog.text
     assert backend.answer(asked("print hello"), Settings()).text == "echo hello"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from loopback import running
+from loopback.teachers import FakeServer
 
 from overseer_training.teachers.agreement import STUDENT, Candidate, agree, teach_by_agreement
 from overseer_training.teachers.ask import Budget, Patience
@@ -16,8 +18,6 @@ from overseer_training.teachers.openai_compatible import OpenAICompatibleTeacher
 from overseer_training.teachers.protocol import TeacherError
 from overseer_training.teachers.taught import Taught
 from overseer_training.teachers.write import Assignment, answer
-
-from .conftest import FakeServer
 
 COUNT, COUNT_LONGER, COUNT_OTHERWISE = "wc -l < notes", "cat notes | wc -l", "grep -c '' notes"
 SHOW, SHOW_LONGER = "cat notes", "cat < notes"
@@ -66,15 +66,8 @@ def test_the_effect_of_most_authors_decides(
 
 @pytest.fixture
 def servers() -> Iterator[list[FakeServer]]:
-    running = [FakeServer() for _ in range(3)]
-    threads = [threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}) for one in running]
-    for thread in threads:
-        thread.start()
-    yield running
-    for one, thread in zip(running, threads, strict=True):
-        one.shutdown()
-        thread.join()
-        one.server_close()
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(running(FakeServer(model_bytes={"gemma-test": 500_000_000}))) for _ in range(3)]
 
 
 def test_teachers_and_student_make_rows_that_most_of_them_mean(
@@ -138,3 +131,18 @@ def test_a_budget_leaves_no_vote_of_some(servers: list[FakeServer], tmp_path: pa
     first = run(Budget(requests=5))
     assert (len(first.rows), first.assignments.not_reached) == (1, 1)
     assert [len(row.provenance.teachers) for row in run(Budget(requests=1)).rows] == [3, 3]
+
+
+def test_what_all_agree_on_is_checked_once_more(servers: list[FakeServer], tmp_path: pathlib.Path) -> None:
+    for server in servers:
+        server.answer = lambda text: '{"command": "ls"}'
+    taught = teach_by_agreement(
+        [OpenAICompatibleTeacher(server.address) for server in servers],
+        [answer("a0", "f", "list")],
+        tmp_path,
+        effect_of=lambda assignment, command: command,
+        check=lambda proposal: f"{proposal.commands[0]} is wrong",
+        is_held_out=lambda text: False,
+        budget=Budget(),
+    )
+    assert (taught.rows, taught.set_aside, taught.proposals.refused_by_check) == ([], [("taught/a0/0", "ls is wrong")], 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback.teachers import FakeServer
 
 from overseer_training.errors import UsageError
 from overseer_training.teachers.connection import host_of, is_loopback
@@ -18,7 +19,7 @@ from overseer_training.teachers.ollama import OllamaTeacher, find_address
 from overseer_training.teachers.openai_compatible import OpenAICompatibleTeacher
 from overseer_training.teachers.protocol import Teacher, TeacherError
 
-from .conftest import KEY, KINDS, MODEL, FakeServer
+from .conftest import KEY, KINDS, MODEL
 
 MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "say it"}]
 SCHEMA = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}

@@ -14,6 +14,7 @@ import keyring
 import keyring.backend
 import keyring.errors
 import pytest
+from loopback.teachers import FakeServer
 
 from overseer_training.errors import UsageError
 from overseer_training.teachers.ask import Budget, Patience
@@ -23,7 +24,7 @@ from overseer_training.teachers.protocol import Teacher, TeacherError
 from overseer_training.teachers.taught import teach
 from overseer_training.teachers.write import answer
 
-from .conftest import KEY, TIMEOUT_SECONDS, FakeServer
+from .conftest import KEY, TIMEOUT_SECONDS
 
 
 class MemoryKeyring(keyring.backend.KeyringBackend):

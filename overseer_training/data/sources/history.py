@@ -19,7 +19,7 @@ from overseer_training.errors import DataError
 from overseer_training.guards.secrets import find_secret
 from overseer_training.records import Example, Turn
 
-SOURCE = "shell history"
+SOURCE = "history"  # as the policy calls it: such rows are encrypted
 WORDINGS_EACH = 4  # of a command that was found; chosen, so that a habit does not crowd out the rest
 VALUE = r"[^\s'\"|;&<>()$`*?\\]+"
 ZSH_ENTRY = re.compile(r"^: \d+:\d+;")

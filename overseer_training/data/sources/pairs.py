@@ -1,7 +1,7 @@
 """A file of the user's: requests and commands as JSON lines or CSV.
 
-Takes a path; gives `Example`s. The columns are found by their names (`QUERY_NAMES`, `COMMAND_NAMES`), so that files from elsewhere work
-as they are. Rows that are no pair are counted, not guessed.
+Takes a path; gives `Example`s one by one, so that a file may be of any size. The columns are found by their names (`QUERY_NAMES`,
+`COMMAND_NAMES`), so that files from elsewhere work as they are. Rows that are no pair are counted, not guessed.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from overseer_training.errors import DataError
 from overseer_training.records import Example, Turn
@@ -28,36 +29,51 @@ QUERY_NAMES = (
     "user_input",
 )
 COMMAND_NAMES = ("command", "cmd", "bash", "answer", "output", "response", "completion", "code")
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 LONGEST_CHARACTERS = 2000  # of a request or a command; longer ones are no one-line commands
 
 
-def read_pairs(path: pathlib.Path) -> tuple[list[Example], list[str]]:
-    """(rows, ids of what was left out because it is no pair of texts).
+class NoPair(NamedTuple):
+    """What stands in for a row of a file that is no pair of texts."""
+
+    id: str
+
+
+def read_pairs(path: pathlib.Path) -> Iterator[Example | NoPair]:
+    """The rows of `path` in their order.
 
     Raises:
-        DataError: the file cannot be read, or none of its columns is known.
+        DataError: the file cannot be read, or none of its columns is known; what came before it may have been used already.
     """
-    rows: list[Example] = []
-    left_out: list[str] = []
+    found = False
     names: tuple[str, str] | None = None
     try:
         for number, record in enumerate(_records(path)):
             names = names or (_find_name(record, QUERY_NAMES, path), _find_name(record, COMMAND_NAMES, path))
             query, command = (_as_text(record.get(name)) for name in names)
             if not query or not command or "\n" in command or max(len(query), len(command)) > LONGEST_CHARACTERS:
-                left_out.append(f"{path.name}/{number}")
+                yield NoPair(f"{path.name}/{number}")
                 continue
+            found = True
             turns = (Turn("user", query), Turn("assistant", command))
-            rows.append(
-                Example(f"{path.name}/{number}", f"{path.name}/{command}", "command", turns, "linux", path.name)
-            )
+            yield Example(f"{path.name}/{number}", f"{path.name}/{command}", "command", turns, "linux", path.name)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (csv.Error, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; it must be JSON lines or CSV in UTF-8") from error
-    if not rows:
+    if not found:
         raise DataError(f"{path} has no pair of a request and a one-line command")
-    return rows, left_out
+
+
+def count_pairs(rows: Iterable[Example | NoPair]) -> tuple[int, int]:
+    """(how many are pairs, how many are none)."""
+    pairs = others = 0
+    for row in rows:
+        if isinstance(row, NoPair):
+            others += 1
+        else:
+            pairs += 1
+    return pairs, others
 
 
 def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -85,4 +101,5 @@ def _find_name(record: dict[str, Any], names: tuple[str, ...], path: pathlib.Pat
 
 
 def _as_text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    """The text without blanks around it; empty where it is none, or has half a character (`"\\ud83d"` in JSON)."""
+    return value.strip() if isinstance(value, str) and not HALF_CHARACTER.search(value) else ""

@@ -16,17 +16,26 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from overseer_training.data.sources.advice import Tool, render_tool
 from overseer_training.data.tools.catalogue import CANDIDATES, SYSTEMS, Catalogue, curated_catalogue, other_host
 from overseer_training.data.tools.choice import CHOICES, answer, installed_first, request
-from overseer_training.records import Example, Turn
+from overseer_training.records import Example, Platform, Turn
 
 WITH_CANDIDATES = 2  # requests of each tool; chosen
 ABSENT_SHARE = 0.1  # of rows: the right tool is taken out of the candidates; chosen
 INSTALLED_SHARE = 0.12  # of candidates; chosen: a machine has some hundred of the 925 tools
 OTHER_SYSTEM_SHARE = 0.2  # of rows: a machine with other package managers than most; chosen
+
+
+def tools_on(platforms: Collection[Platform], tools: Iterable[Tool]) -> list[Tool]:
+    """The tools that exist on one of `platforms`, for those alone."""
+    narrowed = (
+        dataclasses.replace(tool, platforms=tuple(name for name in tool.platforms if name in platforms))
+        for tool in tools
+    )
+    return [tool for tool in narrowed if tool.platforms]
 
 
 def choice_rows(tools: Sequence[Tool], seed: int) -> Iterator[Example]:

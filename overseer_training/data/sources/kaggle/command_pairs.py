@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from overseer_training.data.clean import parses
 from overseer_training.data.sources.kaggle.reviewed import Dataset
 from overseer_training.data.sources.kaggle.tables import Row, find_tables, read_table
-from overseer_training.data.sources.pairs import COMMAND_NAMES, QUERY_NAMES, read_pairs
+from overseer_training.data.sources.pairs import COMMAND_NAMES, QUERY_NAMES, count_pairs, read_pairs
 from overseer_training.errors import DataError
 from overseer_training.files import staged_file
 
@@ -117,8 +117,8 @@ def convert(source: pathlib.Path, target: pathlib.Path, dataset: Dataset) -> tup
         raise DataError(
             f"{dataset.slug} has no pairs of a request and a command: {'; '.join(notes) or 'it has no tables'}"
         )
-    examples, left_out = read_pairs(path)
-    return {**counts, "pairs": len(examples), "no_pair": len(left_out)}, notes
+    pairs, no_pair = count_pairs(read_pairs(path))
+    return {**counts, "pairs": pairs, "no_pair": no_pair}, notes
 
 
 def _columns_of(table: pathlib.Path, dataset: Dataset) -> Columns:

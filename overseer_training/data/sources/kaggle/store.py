@@ -20,7 +20,7 @@ from overseer_training.data.sources.kaggle import command_pairs, line_counts, se
 from overseer_training.data.sources.kaggle.archive import extract
 from overseer_training.data.sources.kaggle.client import Archive, Progress, download
 from overseer_training.data.sources.kaggle.reviewed import Dataset
-from overseer_training.data.sources.pairs import read_pairs
+from overseer_training.data.sources.pairs import NoPair, read_pairs
 from overseer_training.errors import DataError, NotAvailableError
 from overseer_training.files import sha256, staged_folder, write_json
 from overseer_training.records import Example
@@ -122,8 +122,8 @@ def find_processed() -> list[Processed]:
     return [_load(path.parent) for path in sorted(kaggle_folder().glob(f"*/*/{PROCESSED}/{MANIFEST}"))]
 
 
-def read_rows(slugs: Sequence[str] | None = None) -> tuple[list[Example], list[str]]:
-    """(rows, ids of what is no pair) of the data sets with pairs, all of them or those of `slugs`.
+def read_rows(slugs: Sequence[str] | None = None) -> Iterator[Example | NoPair]:
+    """The rows of the data sets with pairs, all of them or those of `slugs`, and what is no pair.
 
     Raises:
         DataError: there are none on this machine, or their files changed.
@@ -131,18 +131,13 @@ def read_rows(slugs: Sequence[str] | None = None) -> tuple[list[Example], list[s
     found = [one for one in find_processed() if one.converter == "pairs" and (slugs is None or one.slug in slugs)]
     if not found:
         raise DataError("no Kaggle data set with commands is on this machine; get them with --download-data")
-    rows: list[Example] = []
-    left_out: list[str] = []
     for one in found:
-        examples, unusable = read_pairs(one.folder / command_pairs.PAIRS)
-        rows += [
-            dataclasses.replace(
-                example, id=f"{one.source}/{example.id}", family=f"{one.source}/{example.answer}", source=one.source
-            )
-            for example in examples
-        ]
-        left_out += [f"{one.source}/{identity}" for identity in unusable]
-    return rows, left_out
+        for row in read_pairs(one.folder / command_pairs.PAIRS):
+            identity = f"{one.source}/{row.id}"
+            if isinstance(row, NoPair):
+                yield NoPair(identity)
+            else:
+                yield dataclasses.replace(row, id=identity, family=f"{one.source}/{row.answer}", source=one.source)
 
 
 def series_files() -> list[tuple[Processed, pathlib.Path]]:
