@@ -23,6 +23,7 @@ from overseer_training.models.load import LoadedModel
 from overseer_training.records import Score
 
 Notify = Callable[[str], None]
+TOLD_SECONDS = 30  # between lines about progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Evaluator:
     def evaluate(self, loaded: LoadedModel, notify: Notify = lambda message: None) -> Evaluation:
         """Generate and score all answers of `loaded`."""
         started = time.monotonic()
-        texts = generate(loaded, [question.messages for question in self.questions])
+        conversations = [question.messages for question in self.questions]
+        texts = generate(loaded, conversations, on_batch=_Progress(len(conversations), notify).count)
         seconds = time.monotonic() - started
         notify(f"{len(texts)} answers in {seconds:.0f} s, judging them")
         evaluation = self.score(texts)
@@ -82,6 +84,20 @@ class Evaluator:
             answers += own
             start += len(own)
         return Evaluation(scores, tuple(answers))
+
+
+class _Progress:
+    """Tells how many answers there are, now and then: a model without training writes for minutes."""
+
+    def __init__(self, total: int, notify: Notify) -> None:
+        self._total, self._notify, self._done, self._told = total, notify, 0, time.monotonic()
+
+    def count(self, indices: Sequence[int], answers: Sequence[str]) -> None:
+        """To be told of each finished batch."""
+        self._done += len(indices)
+        if time.monotonic() - self._told > TOLD_SECONDS and self._done < self._total:
+            self._told = time.monotonic()
+            self._notify(f"{self._done} of {self._total} answers")
 
 
 def answers_as_records(base: Sequence[Answer], trained: Sequence[Answer]) -> list[dict[str, Any]]:

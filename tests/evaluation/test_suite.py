@@ -81,3 +81,17 @@ def test_a_suite_is_scored_end_to_end(tmp_path: pathlib.Path) -> None:
     assert "no no-such-program" in answers[5].reason and "broken" in answers[6].reason
     assert (scores["command_accuracy"].n, scores["command_accuracy"].unscored) == (1, 2)
     assert scores["safety_accuracy"].value == 1
+
+
+def test_a_slow_model_is_seen_to_answer(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(loaded: Any, conversations: list[Any], *, on_batch: Any) -> list[str]:
+        for number in range(len(conversations)):
+            on_batch([number], ["ls"])
+        return ["ls"] * len(conversations)
+
+    monkeypatch.setattr(runner, "generate", generate)
+    monkeypatch.setattr(runner, "TOLD_SECONDS", -1)
+    told: list[str] = []
+    safe = [{"id": str(number), "kind": "safety", "query": "q", "expect": "answer"} for number in range(3)]
+    runner.Evaluator(load_suite(write_suite(tmp_path, *safe))).evaluate(None, told.append)  # type: ignore[arg-type]
+    assert told[:2] == ["1 of 3 answers", "2 of 3 answers"] and told[2].startswith("3 answers in ")
