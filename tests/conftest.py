@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -22,3 +23,12 @@ def no_keys_of_yours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
         patch.delenv("OVERSEER_PASSPHRASE", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_keys_of_other_tests() -> Iterator[None]:
+    """A process remembers the key that it signs models with; a test does not sign with what another one opened."""
+    yield
+    signatures = sys.modules.get("overseer_training.guards.signatures")
+    if signatures is not None:
+        signatures._open_signer.cache_clear()
