@@ -48,7 +48,9 @@ def test_model_is_made_with_the_weights_and_settings_of_training(server: OllamaL
     assert made["template"] == CHATML_TEMPLATE
     assert made["system"] == SYSTEM_PROMPTS["linux"]
     assert made["parameters"] == {"stop": ["<|im_end|>"], "temperature": 0, "repeat_penalty": 1.0}
-    assert said == [f"made shell:v2 in Ollama at {server.address}; try: ollama run shell:v2"]
+    unsigned, made_it = said
+    assert "is not signed: that takes a keyring that is unlocked, or OVERSEER_PASSPHRASE" in unsigned
+    assert made_it == f"made shell:v2 in Ollama at {server.address}; try: ollama run shell:v2"
 
 
 def test_f16_is_sent_where_no_gguf_kind_is_named(server: OllamaLike, paths: RunPaths) -> None:
