@@ -12,17 +12,20 @@ import functools
 import pathlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import yaml
 
+from overseer_training.data.coin import COINED_SHARE, FAMILY_NAMES, QUOTED_SHARE, coin, renew_value
 from overseer_training.data.sources.corpus import CORPUS, SLOT, Family, is_redrawn
 from overseer_training.errors import DataError
 
 PLAIN = re.compile(r"/?\w[\w./+-]*")  # no spaces, quotes, wildcards, dotfiles or ~: their commands rely on them
 WRAPPED = r"(?:\.[A-Za-z]\w{0,5})?(?:[.-]\d[\d-]*)?\.(?:gz|bz2|xz|zst|bak|old|orig|asc|gpg|enc|sha256|md5)"
 EXTENSION = re.compile(rf"(?:{WRAPPED}|\.[A-Za-z]\w*(?:\.\d{{1,2}})?)$")  # .txt, .tar.gz, .log.1, .log.1.gz
+FREE_SLOT = re.compile(r"(?<!\S)\{([a-z][a-z0-9_]*)\}(?=[\s,;?!]|\.(?:\s|$)|$)")
+COUNTED = frozenset({"n", "days", "minutes", "port"})  # kinds of slots that nobody puts into quotes
 NESTED_SHARE = 0.5  # of files, in families whose files lie in directories; chosen
 TRIES = 20
 
@@ -61,14 +64,19 @@ class Variable:
     """A slot that may vary, and what it may be in its family.
 
     Attributes:
+        kind: of inventory; empty for other names and texts, which are only coined.
         values: of a shape that the family has shown, without words that its command or wordings have anyway.
         folders: for files of families whose files lie in directories; empty otherwise.
+        shapes: that the family has shown, in order.
+        said: words that its command or wordings have anyway.
     """
 
     slot: str
     kind: str
     values: tuple[str, ...]
     folders: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ("plain",)
+    said: frozenset[str] = frozenset()
 
 
 def find_variables(family: Family) -> tuple[Variable, ...]:
@@ -78,14 +86,19 @@ def find_variables(family: Family) -> tuple[Variable, ...]:
     found = []
     for slot in family.slots[0]:
         kind = slot.rstrip("0123456789")
-        if not is_redrawn(slot) or slot in family.fixed:
+        if slot in family.fixed:
+            continue
+        if slot in FAMILY_NAMES and _may_be_any(slot, family):
+            found.append(Variable(slot, "", ()))
+        if not is_redrawn(slot):
             continue
         shapes = frozenset(_shape(kind, shown[slot]) for shown in family.slots if PLAIN.fullmatch(shown[slot]))
-        values = _values(kind, frozenset({"plain"}) if kind == "file" else shapes)
         folders = _values("dir", frozenset({"plain", "nested"})) if kind == "file" and "nested" in shapes else ()
+        shapes = frozenset({"plain"}) if kind == "file" else shapes
+        values = _values(kind, shapes)
         values, folders = (tuple(v for v in group if said.isdisjoint(_words(v))) for group in (values, folders))
         if values:
-            found.append(Variable(slot, kind, values, folders))
+            found.append(Variable(slot, kind, values, folders, tuple(sorted(shapes)), said))
     return tuple(found)
 
 
@@ -97,7 +110,9 @@ def redraw(binding: dict[str, str], variables: Sequence[Variable], rng: random.R
     drawn = dict(binding)
     for variable in variables:
         slot, old = variable.slot, binding[variable.slot]
-        if not PLAIN.fullmatch(old) or any(_overlap(old, binding[other]) for other in binding if other != slot):
+        if (variable.kind and not PLAIN.fullmatch(old)) or any(
+            _overlap(old, binding[other]) for other in binding if other != slot
+        ):
             continue
         for _ in range(TRIES):
             value = _draw(variable, old, rng)
@@ -108,8 +123,13 @@ def redraw(binding: dict[str, str], variables: Sequence[Variable], rng: random.R
 
 
 def _draw(variable: Variable, old: str, rng: random.Random) -> str:
-    """A value for the slot; for a file with the extension of `old`, or `old` itself where it has none or is absolute."""
-    value = rng.choice(variable.values)
+    """A value for the slot, like `old` where its kind has no inventory.
+
+    For a file with the extension of `old`, or `old` itself where it has none or is absolute.
+    """
+    if not variable.kind:
+        return renew_value(old, rng) if rng.random() < COINED_SHARE else old
+    value = _coined(variable, rng) or rng.choice(variable.values)
     if variable.kind != "file":
         return value
     extension = EXTENSION.search(old)
@@ -117,6 +137,32 @@ def _draw(variable: Variable, old: str, rng: random.Random) -> str:
         return old
     folder = f"{rng.choice(variable.folders)}/" if variable.folders and rng.random() < NESTED_SHARE else ""
     return folder + value + extension.group()
+
+
+def _may_be_any(slot: str, family: Family) -> bool:
+    """Whether every wording says the slot, no other slot says it in words, and it is not the name of a setting (`vm.swappiness`)."""
+    is_said = all(f"{{{slot}}}" in wording for wording in family.wordings)
+    is_tied = any(other.startswith(f"{slot}_") for other in family.slots[0])
+    return is_said and not is_tied and not (slot == "key" and any("." in shown["key"] for shown in family.slots))
+
+
+def _coined(variable: Variable, rng: random.Random) -> str | None:
+    """A value that no inventory has; None where one of an inventory is to be taken."""
+    if rng.random() >= COINED_SHARE:
+        return None
+    value = coin(variable.kind, rng.choice(variable.shapes), rng)
+    return value if value is not None and variable.said.isdisjoint(_words(value)) else None
+
+
+def put_quotes(wording: str, kinds: Collection[str], rng: random.Random) -> str:
+    """`wording` with quotes around some of its slots of `kinds` that stand free: people write "the file 'notes.txt'" too."""
+    quote = rng.choice('\'""`')
+
+    def around(match: re.Match[str]) -> str:
+        is_quoted = match[1].rstrip("0123456789") in kinds and rng.random() < QUOTED_SHARE
+        return f"{quote}{match[0]}{quote}" if is_quoted else match[0]
+
+    return FREE_SLOT.sub(around, wording)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from overseer_training.config.plan import Plan
-from overseer_training.data.augment import Variable, find_variables, redraw
+from overseer_training.data.augment import COUNTED, Variable, find_variables, put_quotes, redraw
 from overseer_training.data.balance import missing_rows, repeated
 from overseer_training.data.clean import HELD_OUT, SetAside, clean
 from overseer_training.data.compose import compose
@@ -23,6 +23,7 @@ from overseer_training.data.row_file import SPLITS, Admit, RowFile, accept, writ
 from overseer_training.data.sources import help_rows, history, manual, tldr
 from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case
 from overseer_training.data.sources.corpus import (
+    REDRAWN,
     Family,
     Forms,
     Split,
@@ -234,6 +235,7 @@ def _family_rows(family: Family, plan: Plan, rng: random.Random, held_out: Forms
             wording = family.wordings[number]
             if rng.random() < plan.misspelt_share:
                 wording = misspell(wording, template, rng)
+            wording = put_quotes(wording, REDRAWN - COUNTED, rng)
             turns = (Turn("user", fill(wording, binding)), Turn("assistant", fill(template, binding)))
             yield Example(
                 f"{family.name}/{number}/{platform}/copy-{copy}", family.name, "command", turns, platform, "corpus"

@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from overseer_training.data.augment import load_inventories
+from overseer_training.data.augment import load_inventories, put_quotes
+from overseer_training.data.coin import COINED_SHARE, coin, renew
 from overseer_training.data.misspell import misspell
 from overseer_training.data.sources.corpus import CORPUS, SLOT, Forms, fill
 from overseer_training.errors import DataError
@@ -36,6 +37,10 @@ DRAWN = {
     "host": "host",
     "service": "service",
 }  # slot -> inventory; a `table` comes without an extension
+SHAPES = {
+    "dir": ("plain", "plain", "absolute"),
+    "host": ("plain", "domain", "address"),
+}  # coined where no shape is asked for
 DEFAULTS: Entry = {
     "conditions": {0: 1},
     "conditions_of": (),
@@ -61,15 +66,15 @@ class Composition:
         """(request, command), different for each state of `rng`.
 
         Args:
-            values: of slots, in place of drawn ones.
+            values: of slots, in place of drawn ones; for proofs in a fixture: then no other value is coined either.
         """
         for _ in range(TRIES):
-            drawn = self._draw(rng, values or {})
+            drawn = self._draw(rng, values)
             if drawn and not any(re.search(pattern, drawn[1]) for pattern in self.parts.get("contradictions", ())):
                 return drawn
         raise DataError(f"corpus/compositions/{self.name}.yaml: its contradictions leave nothing to draw")
 
-    def _draw(self, rng: random.Random, values: Mapping[str, str]) -> tuple[str, str] | None:
+    def _draw(self, rng: random.Random, values: Mapping[str, str] | None) -> tuple[str, str] | None:
         noun = _pick(self.parts["nouns"], rng)
         places = [place for place in self.parts["places"] if _suits(place, noun["kind"])]
         actions = [entry for entry in self.parts["actions"] if _suits(entry, noun["kind"]) and _serves(noun, entry)]
@@ -88,10 +93,12 @@ class Composition:
         request = self._say(noun, action, place, limit, chosen, rng)
         command = fill(action.get("command", self.parts["command"]), fragments)
         needed = dict.fromkeys(SLOT.findall(f"{request} {command}"))
-        binding = {**self._values([noun, place, action, *chosen, *action.get("appended", ()), *([limit] if limit else [])], place, needed, rng), **values}  # fmt: skip
+        entries = [noun, place, action, *chosen, *action.get("appended", ()), *([limit] if limit else [])]
+        share = COINED_SHARE if values is None else 0.0
+        binding = {**self._values(entries, place, needed, share, rng), **(values or {})}
         said = {name: rng.choice(value) if isinstance(value, list) else str(value) for name, value in binding.items()}
         put = {name: str(value) for name, value in binding.items() if not isinstance(value, list)}
-        return _finish(fill(request, said), rng), fill(command, put)
+        return _finish(fill(put_quotes(request, DRAWN, rng), said), rng), fill(command, put)
 
     def _fragments(
         self, noun: Entry, place: Entry, limit: Entry | None, chosen: Sequence[Entry], action: Entry
@@ -188,18 +195,20 @@ class Composition:
         return f"{'in' if place.get('whole') or (' and ' in preposition and tail) else preposition} {where}{tail}"
 
     def _values(
-        self, entries: Sequence[Entry], place: Entry, needed: Iterable[str], rng: random.Random
+        self, entries: Sequence[Entry], place: Entry, needed: Iterable[str], coined_share: float, rng: random.Random
     ) -> dict[str, Any]:
         """A value for each slot; a list where there are several ways to say it.
 
         Args:
             needed: names of slots that inventories fill, unless the entries' own values do.
+            coined_share: of values that are no inventory's.
         """
         binding: dict[str, Any] = {}
         for entry in entries:
             names = entry.get("values", ())
             for name in (names,) if isinstance(names, str) else names:
-                binding |= rng.choice(self.parts["values"][name])
+                values = rng.choice(self.parts["values"][name])
+                binding |= renew(values, rng) if rng.random() < coined_share else values
         is_text = any(entry.get("text") for entry in (self.parts, *entries))
         taken: set[str] = set()
         for slot in needed:
@@ -209,12 +218,21 @@ class Composition:
             shape = place.get("shape", "plain") if kind == "dir" and slot != "dir3" else None
             if kind == "ext" and is_text:
                 shape = "text"
-            value = rng.choice(_inventory(DRAWN[kind], shape))
+            value = _draw(DRAWN[kind], shape, coined_share, rng)
             while value in taken:
-                value = rng.choice(_inventory(DRAWN[kind], shape))
+                value = _draw(DRAWN[kind], shape, coined_share, rng)
             taken.add(value)
             binding[slot] = f"{value}.{rng.choice(load_inventories()['ext']['text'])}" if kind == "file" else value
         return binding
+
+
+def _draw(kind: str, shape: str | None, coined_share: float, rng: random.Random) -> str:
+    """A value of an inventory, or a coined one."""
+    if rng.random() < coined_share:
+        coined = coin(kind, shape or rng.choice(SHAPES.get(kind, ("",))), rng)
+        if coined is not None:
+            return coined
+    return rng.choice(_inventory(kind, shape))
 
 
 @functools.cache

@@ -11,11 +11,11 @@ import pytest
 
 from overseer_training.data.augment import (
     EXTENSION,
-    PLAIN,
     find_variables,
     load_inventories,
     redraw,
 )
+from overseer_training.data.coin import FAMILY_NAMES
 from overseer_training.data.sources.corpus import CORPUS, Family, fill, is_redrawn, load_families
 from overseer_training.errors import DataError
 
@@ -117,7 +117,7 @@ def test_numbers_keep_their_magnitude(family_of: FamilyOf) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "pattern"), [("web01", r"[\w-]+"), ("10.0.0.5", r"[\d.]+"), ("mail.example.org", r"[\w-]+(\.[a-z-]+)+")]
+    ("old", "pattern"), [("web01", r"[\w-]+"), ("10.0.0.5", r"[\d.]+"), ("mail.example.org", r"[\w-]+(\.[\w-]+)+")]
 )
 def test_an_address_stays_an_address_and_a_name_a_name(old: str, pattern: str, family_of: FamilyOf) -> None:
     found = values(with_slots(family_of, "ping {host}", {"host": old}), "host")
@@ -126,7 +126,10 @@ def test_an_address_stays_an_address_and_a_name_a_name(old: str, pattern: str, f
 
 def test_an_extension_stays_among_its_kind(family_of: FamilyOf) -> None:
     inventory = load_inventories()["ext"]
-    assert values(with_slots(family_of, "grep x *.{ext}", {"ext": "py"}), "ext") <= set(inventory["code"])
+    code = values(with_slots(family_of, "grep x *.{ext}", {"ext": "py"}), "ext")
+    others = (set(values) for group, values in inventory.items() if group != "code")
+    assert code & set(inventory["code"]) and all(code.isdisjoint(other) for other in others)
+    assert values(with_slots(family_of, "play *.{ext}", {"ext": "mkv"}), "ext") <= set(inventory["media"])
     assert values(with_slots(family_of, "rm *.{ext}", {"ext": "unheard"}), "ext") == {"unheard"}
     assert values(with_slots(family_of, "ls *.{ext}", {"ext": "JPG"}), "ext") == {
         "JPG"
@@ -163,6 +166,15 @@ def test_a_value_is_no_word_that_the_request_has_anyway(family_of: FamilyOf) -> 
     assert not {"backup", "data", "reports", "cache"} & (values(family, "dir") | values(family, "name"))
 
 
+def test_other_names_are_coined_where_every_wording_says_them(family_of: FamilyOf) -> None:
+    family = with_slots(family_of, "tmux attach -t {session}", {"session": "main"})
+    assert len(values(family, "session")) > 20
+    tied = with_slots(family_of, "kill {pid}", {"pid": "104", "pid_words": "hundred and four"})
+    assert values(tied, "pid") == {"104"}
+    setting = with_slots(family_of, "sysctl {key}", {"key": "vm.swappiness"})
+    assert values(setting, "key") == {"vm.swappiness"}
+
+
 def test_the_same_seed_draws_the_same(family_of: FamilyOf) -> None:
     assert drawn(family_of()) == drawn(family_of())
 
@@ -185,8 +197,10 @@ def test_redrawn_rows_of_the_corpus_are_sound() -> None:
         kept = [name for name in old if new[name] == old[name]]
         moved = [name for name in old if name not in kept]
         changed += bool(moved)
-        assert all(is_redrawn(name) and name not in family.fixed for name in moved), family.name
-        assert all(PLAIN.fullmatch(new[name]) for name in moved), family.name
+        assert all((is_redrawn(name) or name in FAMILY_NAMES) and name not in family.fixed for name in moved), (
+            family.name
+        )
+        assert all(re.fullmatch(r"[~.]?[\w./+ -]+", new[name]) for name in moved), family.name
         assert len({new[name] for name in moved}) == len(moved), family.name
         command = fill(family.command, new)
         for name in moved:

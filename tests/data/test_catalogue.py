@@ -302,7 +302,7 @@ def test_the_same_seed_gives_the_same_rows(tools: list[Tool], rows: list[Example
 def test_each_request_gives_a_row_in_the_split_of_its_tool(tools: list[Tool], rows: list[Example]) -> None:
     assert {row.family for row in rows} == {f"tool/{tool.name}" for tool in tools}
     with_candidates = [row for row in rows if row.id.endswith("/candidates")]
-    assert 0.4 < len(with_candidates) / len(rows) < 0.6
+    assert 0.65 < len(with_candidates) / len(rows) < 0.85
     assert len({row.id for row in rows}) == len(rows) <= sum(len(tool.requests) for tool in tools)
 
 

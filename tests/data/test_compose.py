@@ -14,7 +14,7 @@ import yaml
 from overseer_training.data.augment import load_inventories
 from overseer_training.data.clean import parses
 from overseer_training.data.compose import Composition, compose, load_compositions
-from overseer_training.data.sources.corpus import SLOT, Forms, load_families
+from overseer_training.data.sources.corpus import CORPUS, SLOT, Forms, load_families
 from overseer_training.errors import DataError
 
 PARTS = {
@@ -37,6 +37,7 @@ PARTS = {
 
 def test_the_command_has_what_the_request_says() -> None:
     request, command = Composition("tiny", PARTS).draw(random.Random(0))
+    request = re.sub("[\"'`]", "", request)
     said = re.fullmatch(
         r"[Ll]ist all files in (\S+) ending in \.(\w+)\.?|[Ll]ist all files ending in \.(\w+) in (\S+?)\.?", request
     )
@@ -65,9 +66,13 @@ def test_packaged_compositions_give_commands_that_parse_and_leave_no_slot() -> N
 
 
 def test_values_in_the_request_are_those_of_the_command() -> None:
+    kinds = yaml.safe_load((CORPUS / "compositions" / "find.yaml").read_text())["values"]["kind_name"]
+    said = {entry["kind_ext"]: [entry["kind"]] if isinstance(entry["kind"], str) else entry["kind"] for entry in kinds}
     for row in compose(2000, random.Random(2)):
         for value in re.findall(r"-name '\*\.(\w+)'|-user (\w+)|-newer (\S+)", row.answer):
-            assert any(part and part in row.query for part in value), row
+            kinds_of_file = [re.escape(kind) for kind in said.get(value[0], [])]
+            is_kind = any(re.search(rf"(?<!\w){kind}(?!\w)", row.query) for kind in kinds_of_file)
+            assert is_kind or any(part and part in row.query for part in value), row
 
 
 def test_held_out_forms_are_left_out() -> None:
@@ -117,8 +122,8 @@ def test_a_noun_has_several_ways_values_and_a_place_in_its_words() -> None:
     }
     parts = {
         **PARTS,
-        "command": "sed -n '{type}s/{old}//p' {place}",
-        "values": {"line": [{"n": 3, "nth": ["third", "3rd"]}], "word": [{"old": "x"}]},
+        "command": "sed -n '{type}s/{sign}//p' {place}",
+        "values": {"line": [{"n": 3, "nth": ["third", "3rd"]}], "word": [{"sign": "x"}]},
         "nouns": [noun],
         "conditions": {0: 1},
         "quantifiers": {"many": {"": 1}},
@@ -167,8 +172,10 @@ def test_what_is_read_as_text_has_an_extension_of_text_or_code() -> None:
         return {command.rpartition("*.")[2].rstrip("'") for command in commands}
 
     assert not drawn(PARTS) <= texts
-    assert drawn({**PARTS, "text": True}) <= texts
-    assert drawn({**PARTS, "actions": [{"say": ["count the lines of {all}"], "put": "", "text": True}]}) <= texts
+    others = {value for group, values in inventory.items() if group not in ("text", "code") for value in values}
+    for reads_text in ({"text": True}, {"actions": [{"say": ["count the lines of {all}"], "put": "", "text": True}]}):
+        found = drawn({**PARTS, **reads_text})
+        assert found & texts and found.isdisjoint(others)
 
 
 def test_requests_that_recursive_grep_answers_are_left_to_it() -> None:

@@ -70,6 +70,13 @@ def test_a_command_with_the_form_of_a_family_gives_its_wordings_with_the_owners_
     assert [json.loads(sealer.line_of(row)) for row in rows] == [{"sealed": 0}, {"sealed": 1}]
 
 
+def test_sudo_alone_and_programs_whose_names_begin_with_it_are_no_trouble() -> None:
+    """A line `sudo` ended the reading of the whole history, and `sudoedit` was looked for as `edit`."""
+    change = family("sudoedit {file}", "change {file} as administrator", file="/etc/hosts")
+    rows = list(rows_from_commands(["sudo", "sudoedit /etc/fstab"], [change]))
+    assert [(row.query, row.answer) for row in rows] == [("change /etc/fstab as administrator", "sudoedit /etc/fstab")]
+
+
 def test_a_slot_that_comes_twice_has_one_value() -> None:
     copy = family("cp {file} {file}.bak", "keep a copy of {file}", file="a")
     rows = list(rows_from_commands(["cp x.conf x.conf.bak", "cp x.conf y.conf.bak"], [copy]))

@@ -78,7 +78,8 @@ def rows_from_commands(commands: Sequence[str], families: Sequence[Family]) -> I
                 (form_of(family, VALUE), family)
             )
     for number, command in enumerate(commands):
-        for form, family in forms.get(command.removeprefix("sudo").split()[0], []):
+        words = re.sub(r"^sudo\s+", "", command).split()
+        for form, family in forms.get(words[0], []) if words else ():
             match = form.fullmatch(command)
             if match is None:
                 continue

@@ -23,7 +23,7 @@ from overseer_training.data.tools.catalogue import CANDIDATES, SYSTEMS, Catalogu
 from overseer_training.data.tools.choice import CHOICES, answer, installed_first, request
 from overseer_training.records import Example, Platform, Turn
 
-WITH_CANDIDATES = 2  # requests of each tool; chosen
+WITH_CANDIDATES = 3  # requests of each tool; chosen
 ABSENT_SHARE = 0.1  # of rows: the right tool is taken out of the candidates; chosen
 INSTALLED_SHARE = 0.12  # of candidates; chosen: a machine has some hundred of the 925 tools
 OTHER_SYSTEM_SHARE = 0.2  # of rows: a machine with other package managers than most; chosen
