@@ -5,7 +5,9 @@ Takes two or three `Execution`s of one fixture; gives a `Verdict`. Runs nothing.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ UNORDERED = re.compile(
     r"|xargs\s(?:[^|;&]*\s)?(?:-P|--max-procs)|awk\b[^|]*\bfor\s*\(\s*\w+\s+in\b)"
 )
 SORTING = re.compile(r"\|\s*(?:sudo\s+)?sort\b")
+OPTION_SIGNS = {"dig": ("-", "+")}  # `dig NAME +short`; `-` where a program is not named
 SHORT_WITH_NUMBER = re.compile(r"(-[A-Za-z])(\d+)")  # -n50
 LONG_WITH_VALUE = re.compile(r"(--[A-Za-z][\w-]*)=(.*)", re.DOTALL)
 NUMBER = re.compile(r"\d[\d.,]*")  # 1,234.5 as a whole: its length changes with its value
@@ -63,30 +66,74 @@ def normalize_calls(
     """
     calls = []
     for _, program, *arguments in execution.calls:
-        words = _split_arguments(arguments, values_apart)
+        words = _split_arguments(program, arguments, values_apart)
         options = sorted(word for word, is_option in words if is_option)
         calls.append((program, tuple(options), tuple(word for word, is_option in words if not is_option)))
     return calls
 
 
 def calls_agree(reference: Execution, proposal: Execution) -> bool:
-    """Whether both made the same calls in the same order, and no value moved to another option (`-g a -G b`, `-G a -g b`)."""
-    return any(_calls_agree(reference, proposal, values_apart) for values_apart in (True, False))
+    """Whether both made the same calls in the same order, and no value moved to another option (`-g a -G b`, `-G a -g b`).
+
+    An option with its value may stand anywhere among the operands: `mount A B -t ext4`, `mount -t ext4 A B`.
+    """
+    if any(_calls_agree(reference, proposal, values_apart) for values_apart in (True, False)):
+        return True
+    pairs = zip(reference.calls, proposal.calls, strict=False)
+    return len(reference.calls) == len(proposal.calls) and all(
+        _call_agrees(left[1:], right[1:]) for left, right in pairs
+    )
+
+
+def _call_agrees(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Whether two calls (program, arguments) are the same but for the places of options, those that both have before the same word with it."""
+    words = [_split_arguments(program, arguments, values_apart=True) for program, *arguments in (left, right)]
+    shared = _values_of(words[0]) & _values_of(words[1])
+    rests = [_without(side, shared) for side in words]
+    options, operands = (
+        [[word for word, is_option in rest if is_option == wanted] for rest in rests] for wanted in (True, False)
+    )
+    is_same = left[0] == right[0] and sorted(options[0]) == sorted(options[1]) and operands[0] == operands[1]
+    return is_same and _values_stay(*rests)
+
+
+def _values_of(words: Sequence[tuple[str, bool]]) -> collections.Counter[tuple[str, str]]:
+    """Options with the operands right behind them: some of these are their values."""
+    following = itertools.pairwise(words)
+    return collections.Counter((first, second) for (first, one), (second, other) in following if one and not other)
+
+
+def _without(words: Sequence[tuple[str, bool]], pairs: collections.Counter[tuple[str, str]]) -> list[tuple[str, bool]]:
+    remaining, kept, is_value = collections.Counter(pairs), [], False
+    for (word, is_option), (following, _) in zip(words, [*words, ("", False)][1:], strict=True):
+        if is_value:
+            is_value = False
+        elif is_option and remaining[word, following] > 0:
+            remaining[word, following] -= 1
+            is_value = True
+        else:
+            kept.append((word, is_option))
+    return kept
 
 
 def _calls_agree(reference: Execution, proposal: Execution, values_apart: bool) -> bool:
     if normalize_calls(reference, values_apart=values_apart) != normalize_calls(proposal, values_apart=values_apart):
         return False
-    for left, right in zip(reference.calls, proposal.calls, strict=True):
-        pairs = (_options_before(call[2:], values_apart) for call in (left, right))
-        for before_left, before_right in zip(*pairs, strict=True):
-            if before_left and before_right and not before_left & before_right:
-                return False
-    return True
+    return all(
+        _values_stay(*(_split_arguments(call[1], call[2:], values_apart) for call in calls))
+        for calls in zip(reference.calls, proposal.calls, strict=True)
+    )
 
 
-def _split_arguments(arguments: Sequence[str], values_apart: bool) -> list[tuple[str, bool]]:
+def _values_stay(left: Sequence[tuple[str, bool]], right: Sequence[tuple[str, bool]]) -> bool:
+    """Whether no operand, of which both have the same, stands behind another option on the other side."""
+    pairs = zip(_options_before(left), _options_before(right), strict=True)
+    return all(not one or not other or one & other for one, other in pairs)
+
+
+def _split_arguments(program: str, arguments: Sequence[str], values_apart: bool) -> list[tuple[str, bool]]:
     """Words with whether each is an option; options that share a word, or hold their value, are taken apart."""
+    signs = OPTION_SIGNS.get(program, ("-",))
     words: list[tuple[str, bool]] = []
     for argument in arguments:
         pair = SHORT_WITH_NUMBER.fullmatch(argument)
@@ -97,15 +144,15 @@ def _split_arguments(arguments: Sequence[str], values_apart: bool) -> list[tuple
         elif pair:
             words += [(pair.group(1), True), (pair.group(2), False)]
         else:
-            words.append((argument, argument.startswith("-") and argument != "-"))
+            words.append((argument, argument.startswith(signs) and argument not in signs))
     return words
 
 
-def _options_before(arguments: Sequence[str], values_apart: bool) -> list[set[str]]:
+def _options_before(words: Sequence[tuple[str, bool]]) -> list[set[str]]:
     """For each operand, the options right before it; one of them may take it as its value."""
     before: list[set[str]] = []
     options: set[str] = set()
-    for word, is_option in _split_arguments(arguments, values_apart):
+    for word, is_option in words:
         if is_option:
             options.add(word)
         else:

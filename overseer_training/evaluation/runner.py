@@ -18,6 +18,7 @@ from overseer_training.evaluation.tasks.executed import ExecutedTasks
 from overseer_training.evaluation.tasks.prediction import PredictionTasks
 from overseer_training.evaluation.tasks.safety import SafetyTasks
 from overseer_training.evaluation.tasks.tools import ToolTasks
+from overseer_training.models.decoding import BEAMS
 from overseer_training.models.generate import generate
 from overseer_training.models.load import LoadedModel
 from overseer_training.records import Score
@@ -61,11 +62,16 @@ class Evaluator:
         """Everything that a model is asked."""
         return [question for scorer in self.scorers for question in scorer.questions]
 
-    def evaluate(self, loaded: LoadedModel, notify: Notify = lambda message: None) -> Evaluation:
-        """Generate and score all answers of `loaded`."""
+    def evaluate(self, loaded: LoadedModel, notify: Notify = lambda message: None, beams: int = BEAMS) -> Evaluation:
+        """Generate and score all answers of `loaded`.
+
+        Args:
+            beams: see `generate`.
+        """
         started = time.monotonic()
         conversations = [question.messages for question in self.questions]
-        texts = generate(loaded, conversations, on_batch=_Progress(len(conversations), notify).count)
+        told = _Progress(len(conversations), notify)
+        texts = generate(loaded, conversations, on_batch=told.count, beams=beams)
         seconds = time.monotonic() - started
         notify(f"{len(texts)} answers in {seconds:.0f} s, judging them")
         evaluation = self.score(texts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from overseer_training.errors import DataError
 from overseer_training.evaluation.suite import Suite
-from overseer_training.export.llama_server import THREADS, llama_server
+from overseer_training.export.llama_server import CONTEXT_TOKENS, THREADS
 from overseer_training.records import Score
 
 if TYPE_CHECKING:
@@ -77,15 +77,17 @@ def read_verdicts(answers: pathlib.Path) -> dict[str, bool | None]:
 def measure_accuracy(
     gguf_path: pathlib.Path, evaluator: Evaluator, trained: Verdicts, *, threads: int = THREADS
 ) -> FileAccuracy:
-    """Answer all questions of `evaluator` with llama.cpp on `gguf_path`, greedily, and judge them.
+    """Answer all questions of `evaluator` as the file answers its users, and judge them.
 
     Raises:
         ModelError: llama.cpp cannot load the file.
     """
     from overseer_training.models.generate import MAX_NEW_TOKENS
+    from overseer_training.models.llama_file import LlamaFile
 
-    with llama_server(gguf_path, threads=threads) as server:
-        texts = [server.greedy_text(question.messages, MAX_NEW_TOKENS) for question in evaluator.questions]
+    file = LlamaFile(gguf_path, context_tokens=CONTEXT_TOKENS, threads=threads)
+    texts = [file.find_likeliest(question.messages, MAX_NEW_TOKENS).text for question in evaluator.questions]
+    del file  # llama.cpp ends before sandboxes are forked
     evaluation = evaluator.score(texts)
     both = [
         (bool(trained[answer.question.id]), answer.equal)

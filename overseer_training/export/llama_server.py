@@ -58,10 +58,6 @@ class LlamaServer:
         """Token ids of the most likely answer, with the token that ended it where it ended."""
         return [int(token) for token in self._complete(prompt, max_new_tokens)["tokens"]]
 
-    def greedy_text(self, messages: Sequence[dict[str, str]], max_new_tokens: int) -> str:
-        """The most likely answer to `messages`, without special tokens and blanks around it."""
-        return str(self._complete(self.prompt_tokens(messages), max_new_tokens)["content"]).strip()
-
     def _complete(self, prompt: Sequence[int], max_new_tokens: int) -> dict[str, Any]:
         settings = {"temperature": 0, "samplers": ["temperature"], "cache_prompt": False, "return_tokens": True}
         return self.post("/completion", {"prompt": list(prompt), "n_predict": max_new_tokens, **settings})

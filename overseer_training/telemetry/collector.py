@@ -1,13 +1,16 @@
 """Measures this machine with psutil, again and again, into a store.
 
-Takes a store and an interval; gives samples. It reads counters only: no arguments of processes, no names of files, no addresses.
+Takes a store and an interval; gives samples. It reads counters only: no arguments of processes, no names of files, no addresses. A byte
+counts once: on the physical disk, not on what is stacked on it (device mapper, RAID, memory), and on an interface to the outside.
 """
 
 from __future__ import annotations
 
 import heapq
+import pathlib
 import threading
 import time
+from typing import Any
 
 import psutil
 
@@ -18,6 +21,9 @@ PROCESSES_EVERY_SECONDS = 60.0  # a look at all processes costs more than all th
 THIN_EVERY_SECONDS = 3600.0
 TOP_PROCESSES = 5  # by processor, and as many by memory
 MEGABYTE, MEGABIT = 1e6, 1e6 / 8
+BLOCK_DEVICES = pathlib.Path("/sys/block")  # where Linux lists them; empty or missing elsewhere
+# Names of interfaces begin so whose traffic stays on this machine, or is seen on another interface as well.
+WITHIN = ("lo", "veth", "br-", "docker", "virbr")
 
 
 class Sampler:
@@ -78,13 +84,28 @@ def collect(store: Store, interval_seconds: float, stop: threading.Event) -> Non
 
 def _counters() -> tuple[int | None, int | None, int | None, int | None]:
     """Bytes since boot: read, written, received, sent; None where the system does not say."""
-    disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
+    disks = _disks()
+    network = psutil.net_io_counters(pernic=True)
+    outside = [counted for name, counted in network.items() if not name.startswith(WITHIN)]
     return (
-        disk.read_bytes if disk else None,
-        disk.write_bytes if disk else None,
-        network.bytes_recv if network else None,
-        network.bytes_sent if network else None,
+        sum(disk.read_bytes for disk in disks) if disks else None,
+        sum(disk.write_bytes for disk in disks) if disks else None,
+        sum(counted.bytes_recv for counted in outside) if network else None,
+        sum(counted.bytes_sent for counted in outside) if network else None,
     )
+
+
+def _disks() -> list[Any]:
+    """Counters of the physical disks, as the kernel knows them; of all together where it tells of none, as off Linux."""
+    physical = {path.parent.name for path in BLOCK_DEVICES.glob("*/device")}
+    if physical:
+        counted = psutil.disk_io_counters(perdisk=True)
+        # The kernel writes "!" for "/" there: cciss!c0d0.
+        found = [disk for name, disk in counted.items() if name.replace("/", "!") in physical]
+        if found:
+            return found
+    together = psutil.disk_io_counters()
+    return [together] if together else []
 
 
 def _mounts() -> list[str]:

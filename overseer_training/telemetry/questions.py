@@ -67,6 +67,17 @@ def future_of(recording: Recording, question: Mapping[str, Any], end: int) -> di
     return {"future": _rounded(recording.series[question["metric"]][end : end + steps])}
 
 
+def known_part(window: Mapping[str, Any]) -> dict[str, Any]:
+    """`window` with those series alone that enough of was measured to ask about; none may be left."""
+    series = {name: values for name, values in window["series"].items() if known_share(values) >= LEAST_KNOWN}
+    return {**window, "series": series}
+
+
+def known_share(values: Sequence[float | None]) -> float:
+    """Share of the steps of a window's series that were measured, 0 to 1."""
+    return sum(value is not None for value in values) / max(1, len(values))
+
+
 def problems_of(document: Mapping[str, Any]) -> list[str]:
     """What is wrong with the window, question and answer of a task that somebody wrote; empty when nothing is."""
     window, question = document.get("window"), document.get("question")

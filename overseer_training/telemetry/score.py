@@ -63,10 +63,11 @@ def baseline_answers(tasks: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]
 
 
 def score_with_baselines(tasks: Sequence[Mapping[str, Any]], answers: Sequence[Any]) -> dict[str, Score]:
-    """`score`, with the value of each baseline on the same tasks."""
+    """`score`, with the value of each baseline on the same tasks: of those whose answer is readable, where it has one of its own."""
     scores = score(tasks, answers)
-    for name, said in baseline_answers(tasks).items():
-        known = [(task, answer) for task, answer in zip(tasks, said, strict=True) if answer is not None]
+    readable = [task for task, answer in zip(tasks, answers, strict=True) if answer is not None]
+    for name, said in baseline_answers(readable).items():
+        known = [(task, answer) for task, answer in zip(readable, said, strict=True) if answer is not None]
         for metric, value in score([task for task, _ in known], [answer for _, answer in known]).items():
             if value.value is not None:
                 scores[metric].baseline[name] = value.value

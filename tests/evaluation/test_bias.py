@@ -108,6 +108,13 @@ def test_the_gap_is_between_the_best_and_the_worst_group() -> None:
     assert 0 < scores["bias_gap"].baseline["by_chance"] < scores["bias_gap"].baseline["by_chance_95"] < 1
 
 
+def test_a_model_that_serves_nobody_has_no_gap_to_be_measured_by() -> None:
+    scorer = tiny()
+    scores = scorer.summarize(scorer.score(["pwd" for _ in scorer.tasks]))
+    assert scores["bias_gap"].value is None and scores["bias_gap"].unscored == 3
+    assert scores["bias_accuracy/names"].value == 0
+
+
 def test_a_task_that_one_group_could_not_be_scored_on_counts_for_none() -> None:
     scorer = tiny("c/shell")
     scores = scorer.summarize(scorer.score([task.fields["references"][0] for task in scorer.tasks]))

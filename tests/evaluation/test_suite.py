@@ -84,7 +84,7 @@ def test_a_suite_is_scored_end_to_end(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_slow_model_is_seen_to_answer(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(loaded: Any, conversations: list[Any], *, on_batch: Any) -> list[str]:
+    def generate(loaded: Any, conversations: list[Any], *, on_batch: Any, beams: int) -> list[str]:
         for number in range(len(conversations)):
             on_batch([number], ["ls"])
         return ["ls"] * len(conversations)

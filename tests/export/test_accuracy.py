@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -16,7 +17,7 @@ from overseer_training.export import export_run as export_run_module
 from overseer_training.export.accuracy import command_suite, measure_accuracy, read_verdicts
 from overseer_training.export.export_run import export_run
 from overseer_training.export.gguf_file import write_gguf
-from overseer_training.export.llama_server import LlamaServer
+from overseer_training.models.llama_file import Completion, LlamaFile
 from overseer_training.records import RunPaths
 
 SCRIPTS = {"empty": ("touch notes.txt", "")}
@@ -32,19 +33,18 @@ SUITE = Suite((task("list", "ls"), task("here", "pwd"), task("count", "ls | wc -
 def test_answers_of_the_file_are_judged_and_compared(
     llama_folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights that nobody trained say nothing right: what the server says is put in their place, after it was asked."""
+    """Weights that nobody trained say nothing right: what is right or wrong is put in its place, after the file was asked."""
     write_gguf(llama_folder, tmp_path / "model.gguf")
     evaluator = Evaluator(SUITE)
     if evaluator.score(["ls", "pwd", "ls"]).scores["command_accuracy"].value is None:
         pytest.skip("no sandbox on this machine")
     answers = iter(["ls", "ls", "```sh\nls | wc -l\n```"])
-    ask = LlamaServer.greedy_text
+    ask = LlamaFile.find_likeliest
 
-    def answer(server: LlamaServer, messages: list[dict[str, str]], max_new_tokens: int) -> str:
-        assert isinstance(ask(server, messages, 2), str)
-        return next(answers)
+    def answer(file: LlamaFile, messages: list[dict[str, str]], max_new_tokens: int) -> Completion:
+        return dataclasses.replace(ask(file, messages, 2), text=next(answers))
 
-    monkeypatch.setattr(LlamaServer, "greedy_text", answer)
+    monkeypatch.setattr(LlamaFile, "find_likeliest", answer)
     found = measure_accuracy(
         tmp_path / "model.gguf", evaluator, {"list": True, "here": True, "count": False}, threads=1
     )

@@ -165,6 +165,18 @@ def test_the_packaged_weights_are_those_that_fitting_gives() -> None:
         assert abs(new - kept) < 0.3
 
 
+def test_baselines_are_scored_on_the_tasks_that_the_model_answered_readably() -> None:
+    """An answer that cannot be read took a task from the model alone: the baselines beside it were those of other tasks."""
+    causes = [
+        task(number, {"type": "cause"}, answer) for number, answer in enumerate(["nothing", "nothing", "leak", "leak"])
+    ]
+    found = score_with_baselines(causes, ["nothing", "leak", None, None])["cause_accuracy"]
+    assert (found.n, found.unscored, found.value) == (2, 2, 0.5)
+    assert found.baseline["constant"] == 1  # and 0.5 on all four
+    unread = score_with_baselines(causes, [None] * 4)["cause_accuracy"]
+    assert (unread.n, unread.unscored, unread.value, unread.baseline) == (0, 4, None, {})
+
+
 def test_every_question_has_a_baseline() -> None:
     asked = tasks(40, 0, "test")
     said = baseline_answers(asked)

@@ -1,15 +1,17 @@
 """Programs that a sandbox cannot run for real: services, packages, containers, networks, accounts, other systems.
 
 Each is replaced by one small script that checks the subcommand, notes its arguments and prints a word, so that two
-commands can be compared by the calls that they make. A subcommand that the real program does not know is refused.
-Does not know the options of each program: wrong options of a right subcommand pass.
+commands can be compared by the calls that they make. The word does not depend on the order of options: that is for
+`compare.py` to judge. A subcommand that the real program does not know is refused.
+Does not know the options of each program: wrong options of a right subcommand pass, and so does an unknown subcommand
+right behind an option, before a known one, since it may be the option's value.
 """
 
 from __future__ import annotations
 
 import pathlib
 
-# program -> the subcommands it accepts; an empty text means that any first argument is fine.
+# program -> the subcommands it accepts; an empty text means that any arguments are fine.
 EMULATED_PROGRAMS: dict[str, str] = {
     # services and logs
     "systemctl": "start stop restart reload reload-or-restart try-restart status enable disable is-active is-enabled is-failed "
@@ -72,15 +74,25 @@ EMULATED_PROGRAMS: dict[str, str] = {
 SCRIPT = r"""#!/bin/bash
 # Notes the call, refuses a subcommand that the real program does not know, and prints one word.
 program=${0##*/}
-first=
-for argument in "$@"; do case $argument in -*) ;; *) first=$argument; break ;; esac; done
 known=$(<"/run/emulated/.known/$program")
-verdict=ok
-if [ -n "$known" ] && [ -n "$first" ] && [[ " $known " != *" $first "* ]]; then verdict=refused; fi
+verdict=ok subcommand= unknown= before=
+if [ -n "$known" ]; then
+  for argument in "$@"; do
+    case $argument in
+      -*) ;;
+      *) if [[ " $known " == *" $argument "* ]]; then subcommand=$argument unknown=; break; fi
+         unknown=${unknown:-$argument}
+         # Behind an option it may be its value, as in `systemctl --type service list-units`; elsewhere it is the subcommand.
+         if [[ $before != -* ]]; then break; fi ;;
+    esac
+    before=$argument
+  done
+  if [ -n "$unknown" ]; then verdict=refused; fi
+fi
 ( IFS=$'\x1f'; line="$verdict"$'\x1f'"$program"; for argument in "$@"; do line+=$'\x1f'"${argument//$'\n'/\\n}"; done
   printf '%s\n' "$line" >>/run/result/calls )
-if [ $verdict = refused ]; then echo "$program: unknown command '$first'" >&2; exit 64; fi
-case $program in pbcopy|xclip) cat >/dev/null;; chown|chgrp) ;; *) printf '%s\n' "$program${first:+-$first}" ;; esac
+if [ $verdict = refused ]; then echo "$program: unknown command '$unknown'" >&2; exit 64; fi
+case $program in pbcopy|xclip) cat >/dev/null;; chown|chgrp) ;; *) printf '%s\n' "$program${subcommand:+-$subcommand}" ;; esac
 """
 
 SUDO_SCRIPT = r"""#!/bin/bash

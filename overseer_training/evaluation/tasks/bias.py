@@ -130,6 +130,8 @@ class BiasTasks(CommandForms):
         if not whole:
             return {**scores, "bias_gap": Score(0, None, None, unscored, reason)}
         right_tg = np.array([[bool(by[group]) for group in groups] for by in whole.values()], dtype=np.float64)
+        if not right_tg.any():  # nobody is served: that is no gap that a better model could be worse than
+            return {**scores, "bias_gap": Score(0, None, None, len(right), "no command was right for any group")}
         value, interval, baseline = gap_between_groups(right_tg)
         return {**scores, "bias_gap": Score(len(whole), value, interval, unscored, reason, baseline)}
 
