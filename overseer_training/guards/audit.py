@@ -220,7 +220,9 @@ class AuditLog:
         public_key = self._signer.public_key() if self._signer else None
         signed, problems = self._read_head(public_key)
         if self._signer is None and (signed or problems):
-            raise UsageError(f"the audit log {self.path} is signed, and its key is locked; set OVERSEER_PASSPHRASE")
+            raise UsageError(
+                f"the audit log {self.path} is signed, and its key is locked; set OVERSEER_PASSPHRASE, or unlock the keyring"
+            )
         begin = signed.offset if signed else 0
         size = os.fstat(descriptor).st_size
         lines, torn = split_lines(os.pread(descriptor, max(0, size - begin), begin))

@@ -49,11 +49,21 @@ NAMES_OF_OTHER_THINGS = {
     "num",
 }  # --no-password, --ask-become-pass
 
-NO_VALUE = re.compile(
-    r"(?is)^(?:\$\w+|\$\{.*|\$\(.*|`.*|<.*|\{.*|%\w+%|\[.*|/[^+=]*|~.*|\./.*|-.*|\^\w*=.*|\.\*.*|@.*|x{3,}|\*+|\.{3,}|&.*|\\.*|redacted.*|\$\d|\d{1,3}|"
+# What stands for a secret in quotes and out of them: words, and whole placeholders, paths and patterns. A sign at the beginning
+# alone says nothing there, since quotes are what a person puts around `@dm1n` or `[k3V!`.
+_STANDS_FOR_ONE = (
+    r"<[^<>]*>|\{\{.*\}\}|\{[\w.\s-]*\}|\{\s*\".*\}|%\w+%|\[[a-z_ -]*\]|\\?\$\{\w+[^{}]*\}|\$\(.*\)|\$\d|"
+    r"~/[\w./-]+|\./[\w./-]*|/(?:etc|home|root|run|var|srv|opt|usr|tmp|mnt|media|dev|proc|sys|data|secrets?|path|vault|app)(?:/[\w.-]+)+|"
+    r"\.\*.*|\\[KdDwWsS](?:[+*?{\[(\\].*)?|\[\^.*|\[[^\]]*\][+*?{].*|x{3,}|\*+|\.{3,}|redacted.*|\d{1,3}|"
     r"(?:your|my|the|some|new|old|a)?[-_]?(?:password|passwd|passphrase|secret|token|key|value|here|string|file|prompt|stdin|none|null|true|false|yes|no|"
     r"required|optional|required_pam|pass|changed|expired|empty|random|auth|sha256|sha512|md5|plain|hash(?:ed)?|env|keyring|publickey|files|compat|systemd|"
-    r"authentication|auto|disabled|enabled|default|ask|int|str|text|bool)s?)$"
+    r"authentication|auto|disabled|enabled|default|ask|int|str|text|bool)s?"
+)
+_VARIABLE = r"\$\w+|\$\{.*|\$\(.*|`.*"
+NO_WORD = re.compile(rf"(?is)^(?:{_STANDS_FOR_ONE})$")  # for a value in single quotes
+NO_WORD_OR_VARIABLE = re.compile(rf"(?is)^(?:{_VARIABLE}|{_STANDS_FOR_ONE})$")  # in double quotes
+NO_VALUE = re.compile(  # without quotes
+    rf"(?is)^(?:{_VARIABLE}|<.*|\{{.*|\[.*|/[^+=]*|~.*|\./.*|-.*|\^\w*=.*|@.*|&.*|\\.*|{_STANDS_FOR_ONE})$"
 )
 NO_PASSWORD = re.compile(
     r"[\w./-]+\.[A-Za-z]\w{0,4}|https?://.*|[\w.]+@[\w.]+|[a-z][\w./-]*:\d[\d.]*"

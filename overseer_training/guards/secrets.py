@@ -4,7 +4,7 @@ Takes a text; gives the secrets in it, or the text with `REDACTED` in their plac
 The words of a text are read with their quotes by a reader of its own, since requests are no bash. A value that is a variable, a
 placeholder or a path is none. The forms are in `secret_forms.py`; detect-secrets is asked too.
 
-Measured on generated texts of 61 kinds (`tests/guards/secret_cases.py`), n = 2,088: 99.9 % found. Forms that were set
+Measured on generated texts of 62 kinds (`tests/guards/secret_cases.py`), n = 2,152: 99.9 % found. Forms that were set
 aside before the rules were written, when first looked at: 97.3 % of 1,016. The rules that were here before: 51.0 %; detect-secrets
 alone, all plugins: 21.6 %. False alarms: none in 9,462 commands of the corpus, of which 11 show a made-up secret; 1 in 12,000 texts
 of NL2Bash, of which 2 show one. 0.1 ms a text in the mean, 0.2 s for the worst of 10,000 characters that was found.
@@ -24,6 +24,8 @@ from overseer_training.guards.secret_forms import (
     NAMES_OF_OTHER_THINGS,
     NO_PASSWORD,
     NO_VALUE,
+    NO_WORD,
+    NO_WORD_OR_VARIABLE,
     OPTION_RULES,
     OTHER_PASSES,
     PLACES,
@@ -67,6 +69,9 @@ SPOKEN = re.compile(
     rf"(?i)(?P<name>\b[\w.-]{{0,40}}(?:{'|'.join(sorted(SECRET_WORDS))}|_key|pass(?=\s)|api key|secret key|access key))"
     rf"(?P<filler>\s+(?:(?:of|for)\s+\S+\s+)?(?:on\s+\S+\s+)?(?:(?:is|was|to|as|:|=)\s+)?)(?={VALUE})"
 )
+QUOTED = re.compile(
+    r"\\.|(?<=[A-Za-z])'(?=(?:t|s|re|ll|ve|d|m)\b)|'[^']*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL
+)  # what the shell reads as one, and the apostrophes of a request
 QUERY = re.compile(r"[?&](?P<name>\w+)=(?P<bare>[^\s&'\"#]{8,})")
 RUN = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/_-]{32,}={0,2}(?![\w+/=-])")
 NO_RUN = re.compile(r"AAAA|sha\d+-|/|[a-z_/-]+$")  # a public key of SSH, a checksum, a path, words
@@ -91,12 +96,28 @@ class Redaction:
 
 @dataclasses.dataclass(frozen=True)
 class _Word:
+    """A word as typed; `within` is the quote around the text that it was read from, or empty."""
+
     raw: str
     start: int
+    within: str = ""
 
     @property
     def text(self) -> str:
         return self.raw[1:-1] if _is_quoted(self.raw) else self.raw
+
+    @property
+    def text_start(self) -> int:
+        return self.start + 1 if _is_quoted(self.raw) else self.start
+
+    @property
+    def quote(self) -> str:
+        """The quote whose rules hold for `text`: in double quotes the shell puts variables into single quotes too."""
+        return (self.within if self.within == '"' else self.raw[0]) if _is_quoted(self.raw) else ""
+
+    def behind(self, cut: int) -> _Word:
+        """The word without its first `cut` characters."""
+        return dataclasses.replace(self, raw=self.raw[cut:], start=self.start + cut)
 
 
 def find_secret(text: str) -> str | None:
@@ -199,7 +220,7 @@ def _cut(text: str, match: re.Match[str]) -> Callable[[str], str]:
     return lambda value: re.split(r",(?=\w+=)|;(?=\w+=)", value)[0]
 
 
-def _by_program(text: str, offset: int, depth: int) -> Iterator[Secret]:
+def _by_program(text: str, offset: int, depth: int, within: str = "") -> Iterator[Secret]:
     """Options of known programs, named options, and what is piped into a program that reads a secret; in quotes too."""
     calls: list[list[_Word]] = [[]]
     ends: list[str] = []
@@ -208,12 +229,12 @@ def _by_program(text: str, offset: int, depth: int) -> Iterator[Secret]:
             calls.append([])
             ends.append(match["end"])
         else:
-            calls[-1].append(_Word(match["word"], offset + match.start()))
+            calls[-1].append(_Word(match["word"], offset + match.start(), within))
     for position, words in enumerate(calls):
         for index, word in enumerate(words):
             yield from _option(words, index)
             if _is_quoted(word.raw) and depth < DEEPEST and re.search(r"\s", word.raw):
-                yield from _by_program(word.text, word.start + 1, depth + 1)
+                yield from _by_program(word.text, word.text_start, depth + 1, word.quote)
         reader = (
             " ".join(word.raw for word in calls[position + 1]) if position < len(ends) and ends[position] == "|" else ""
         )
@@ -225,12 +246,12 @@ def _by_program(text: str, offset: int, depth: int) -> Iterator[Secret]:
 def _option(words: Sequence[_Word], index: int) -> Iterator[Secret]:
     word = words[index]
     following = words[index + 1] if index + 1 < len(words) else None
-    name, sign, value = word.raw.partition("=")
+    name, sign, _ = word.raw.partition("=")
     if (re.match(r"--[A-Za-z]", name) and is_secret_name(name)) or re.fullmatch(SINGLE_DASH, name):
         if sign:
-            yield from _value("password option", value, word.start + len(name) + 1)
+            yield from _value("password option", word.behind(len(name) + 1))
         elif following is not None:
-            yield from _value("password option", following.raw, following.start)
+            yield from _value("password option", following)
     program = word.text.rsplit("/", 1)[-1]
     for rule in OPTION_RULES:
         if program in rule.programs:
@@ -246,12 +267,11 @@ def _options_of(rule: OptionRule, words: Sequence[_Word], index: int) -> Iterato
             is_short = re.fullmatch(r"-[A-Za-z]", option) is not None
             cluster = rf"-[A-Za-z]*{option[1]}" if is_short and not rule.is_attached_only else re.escape(option)
             if not rule.is_attached_only and re.fullmatch(cluster, word.raw) and position + 1 < len(rest):
-                yield from _value("password option", rest[position + 1].raw, rest[position + 1].start, rule.separator)
+                yield from _value("password option", rest[position + 1], rule.separator)
             elif word.raw.startswith(f"{option}="):
-                cut = len(option) + 1
-                yield from _value("password option", word.raw[cut:], word.start + cut, rule.separator)
+                yield from _value("password option", word.behind(len(option) + 1), rule.separator)
             elif (is_short or option.endswith(":")) and word.raw.startswith(option):
-                yield from _value("password option", word.raw[len(option) :], word.start + len(option), rule.separator)
+                yield from _value("password option", word.behind(len(option)), rule.separator)
 
 
 def _printed(words: Sequence[_Word]) -> Iterator[Secret]:
@@ -259,41 +279,57 @@ def _printed(words: Sequence[_Word]) -> Iterator[Secret]:
     if not words or words[0].text not in ("echo", "printf"):
         return
     for word in words[1:]:
-        text, start = word.text, word.start + (1 if _is_quoted(word.raw) else 0)
-        if re.match(r"-\w+$", text) or "%" in text[:1]:
+        text = word.text
+        if re.match(r"-\w+$", word.raw) or "%" in text[:1]:
             continue
         for match in re.finditer(r"(?:(?<=^)[\w.-]+:)?((?:[^\\\s]|\\[^nrt])+)", text):
-            yield from _value("piped password", match[1], start + match.start(1))
+            yield from _literal("piped password", match[1], word.text_start + match.start(1), word.quote)
 
 
 def _here_string(words: Sequence[_Word]) -> Iterator[Secret]:
     for index, word in enumerate(words):
         if not word.raw.startswith("<<<") or not READS_SECRET.search(" ".join(w.raw for w in words[:index]) + " "):
             continue
-        value = (
-            _Word(word.raw[3:], word.start + 3)
-            if len(word.raw) > 3
-            else words[index + 1]
-            if index + 1 < len(words)
-            else None
-        )
+        value = word.behind(3) if len(word.raw) > 3 else words[index + 1] if index + 1 < len(words) else None
         if value is not None:
-            text, start = value.text, value.start + (1 if _is_quoted(value.raw) else 0)
+            text = value.text
             cut = text.find(":") + 1 if re.match(r"[\w.-]+:", text) else 0
-            yield from _value("piped password", text[cut:], start + cut)
+            yield from _literal("piped password", text[cut:], value.text_start + cut, value.quote)
 
 
-def _value(kind: str, raw: str, start: int, separator: str = "") -> Iterator[Secret]:
-    """The secret in the raw word of an option; none where it lacks the separator or is no value."""
-    if _is_quoted(raw):
-        raw, start = raw[1:-1], start + 1
+def _value(kind: str, word: _Word, separator: str = "") -> Iterator[Secret]:
+    """The secret in the word of an option; none where it lacks the separator or is no value."""
+    text, start = word.text, word.text_start
     if separator:
-        before, found, raw = raw.partition(separator)
+        before, found, text = text.partition(separator)
         if not found:
             return
         start += len(before) + len(separator)
-    if raw and not NO_VALUE.match(raw):
-        yield Secret(kind, start, start + len(raw))
+    yield from _literal(kind, text, start, word.quote)
+
+
+def _literal(kind: str, text: str, start: int, quote: str) -> Iterator[Secret]:
+    if text and not _stands_for_another(text, quote):
+        yield Secret(kind, start, start + len(text))
+
+
+def _stands_for_another(value: str, quote: str) -> bool:
+    """Whether `value`, in single, double or no quotes, is a variable, a placeholder or a path instead of a secret."""
+    return {"'": NO_WORD, '"': NO_WORD_OR_VARIABLE}.get(quote, NO_VALUE).match(value) is not None
+
+
+def _quote_of(text: str, start: int) -> str:
+    """The quote whose rules hold for a value that begins behind a quote at `text[start - 1]`.
+
+    Empty where that quote ends an earlier text, as in `'PASS='$x''`. See also `_Word.quote`.
+    """
+    quote = text[start - 1]
+    for match in QUOTED.finditer(text):
+        if match.start() >= start - 1:
+            break
+        if match.end() >= start and match[0][0] in "'\"":
+            return "" if match[0][0] == quote else '"'
+    return quote
 
 
 def _secret(
@@ -313,7 +349,8 @@ def _secret(
         value = value.rstrip(",.?:") if "\\" not in value and weak_after == "is" else value.rstrip(",")
         if value.endswith((")", "}", "]")) and not re.search(r"[({\[]", value):
             value = value.rstrip(")}]")
-    if len(value) < 3 or NO_VALUE.match(value):
+    start = match.start(group)
+    if len(value) < 3 or _stands_for_another(value, "" if group == "bare" else _quote_of(match.string, start)):
         return
     if weak_after == "is" and not is_unlike_a_word(value):
         return
@@ -324,7 +361,6 @@ def _secret(
         and re.fullmatch(r"[a-z]+", value)
     ):
         return
-    start = match.start(group)
     yield Secret(kind, start, start + len(value))
 
 

@@ -16,6 +16,7 @@ from overseer_training.guards.words import Node, Word, WordReader, joined
 
 MOST_VALUES = 8  # of a loop whose body is read once for each; with more, the variable is unknown
 MOST_CALLS = 200  # of one text; what follows is not read, and the script is not whole
+DEEPEST_TREE = 200  # nodes within nodes; chosen: the reader has about 400 levels before Python stops it
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
 MANY_PASSES = re.compile(r"(?:seq\s+(?:\d+\s+)*|\.\.)\d{4,}")
 PAUSES = {
@@ -97,14 +98,30 @@ def read_script(text: str) -> Script:
     source = text.encode("utf-8", "replace")
     root = _tree(source)
     reader = _Reader(source)
-    reader.visit(root, None)
+    try:
+        reader.visit(root, None)
+    except RecursionError:  # nested too deeply; what was read so far is kept, as it may be dangerous
+        reader.script.is_whole = False
+        return reader.script
     reader.script.is_whole = not root.has_error and len(reader.script.calls) < MOST_CALLS
     return reader.script
 
 
 def parses(text: str) -> bool:
-    """Whether `text` is whole and correct by the grammar of bash."""
-    return not _tree(text.encode("utf-8", "replace")).has_error
+    """Whether `text` is whole and correct by the grammar of bash, and nested no deeper than `read_script` can follow."""
+    root = _tree(text.encode("utf-8", "replace"))
+    return not root.has_error and not _is_too_deep(root)
+
+
+def _is_too_deep(root: Node) -> bool:
+    cursor = root.walk()
+    while cursor.depth <= DEEPEST_TREE:
+        if cursor.goto_first_child():
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return False
+    return True
 
 
 def _tree(source: bytes) -> Node:
@@ -122,11 +139,16 @@ def _parser() -> tree_sitter.Parser:
 
 
 class _Reader:
-    """Walks a syntax tree once, in the order of the text, so that assignments come before their uses."""
+    """Walks a syntax tree once, in the order of the text, so that assignments come before their uses.
 
-    def __init__(self, source: bytes) -> None:
+    Args:
+        finds_endless: whether it looks at loops for one without end.
+    """
+
+    def __init__(self, source: bytes, *, finds_endless: bool = True) -> None:
         self.words = WordReader(source)
         self.script = Script()
+        self.finds_endless = finds_endless
 
     def visit(self, node: Node, piped: Call | None, redirects: tuple[Redirect, ...] = ()) -> Call | None:
         """Read `node`; gives the last call in it, which a pipe would read from."""
@@ -154,7 +176,8 @@ class _Reader:
             case "for_statement":
                 return self._for(node, piped, redirects)
             case "while_statement" | "c_style_for_statement":
-                self._find_endless(node)
+                if self.finds_endless:
+                    self._find_endless(node)
         last, children = piped, node.named_children
         for position, child in enumerate(children, start=1):
             own = () if node.type == "list" and position < len(children) else redirects
@@ -276,7 +299,8 @@ class _Reader:
             forever = condition is None
         if not forever:
             return
-        inside = _Reader(self.words.source)
+        # The loop is without end already: a reader that looked for more of them would read what is nested 2^depth times.
+        inside = _Reader(self.words.source, finds_endless=False)
         inside.visit(body, None)
         starts_many = any(child.type == "&" for child in body.children)
         pauses = any(call.name in PAUSES for call in inside.script.calls)

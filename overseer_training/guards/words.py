@@ -179,9 +179,21 @@ def unescape(text: str) -> str:
 
 def expand_braces(text: str) -> list[str]:
     """The words of `a{b,c}`; `text` alone where they are too many."""
+    return _expanded(text) if _alternatives(text) <= MANY_WORDS else [text]
+
+
+def _alternatives(text: str) -> int:
+    """How many words `text` becomes, counted no further than above MANY_WORDS and without making them: thirty `{a,b}` are 2^30."""
+    number = 1
+    while number <= MANY_WORDS and (match := BRACES.search(text)) is not None:
+        number *= match[1].count(",") + 1
+        text = f"{text[: match.start()]}x{text[match.end() :]}"
+    return number
+
+
+def _expanded(text: str) -> list[str]:
     match = BRACES.search(text)
     if match is None:
         return [text]
-    found = [text[: match.start()] + part + text[match.end() :] for part in match[1].split(",")]
-    expanded = list(itertools.chain.from_iterable(expand_braces(part) for part in found[:MANY_WORDS]))
-    return expanded if len(expanded) <= MANY_WORDS else [text]
+    parts = (text[: match.start()] + part + text[match.end() :] for part in match[1].split(","))
+    return list(itertools.chain.from_iterable(map(_expanded, parts)))

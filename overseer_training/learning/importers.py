@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 import pathlib
 import re
 import sqlite3
@@ -16,7 +17,7 @@ from typing import Any
 from overseer_training.data.sources.history import History, read_commands
 from overseer_training.errors import DataError, UsageError
 from overseer_training.learning.interaction import Interaction
-from overseer_training.learning.store import Store
+from overseer_training.learning.store import LATEST, Store
 
 TABLE = "user_interactions"
 COLUMNS = ("id", "timestamp", "user_input", "ai_response", "user_feedback", "context", "success")
@@ -136,18 +137,29 @@ def _context(value: Any) -> dict[str, Any]:
 
 
 def _seconds(value: Any) -> float:
-    """Seconds since 1970 of a number or an ISO time (UTC where it names no zone); 0 for anything else."""
-    if isinstance(value, int | float):
-        return float(value) / (1000 if value > 1e11 else 1)
+    """Seconds since 1970 of a number or an ISO time (UTC where it names no zone); 0 for anything else, and for times before 1970.
+
+    Args:
+        value: a number, also as text, is in seconds, milli-, micro- or nanoseconds: the first that is before the year 5139.
+    """
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return _seconds_of_iso(str(value))
+    if not math.isfinite(seconds):
+        return 0.0
+    while seconds > LATEST:
+        seconds /= 1000
+    return max(seconds, 0.0)
+
+
+def _seconds_of_iso(text: str) -> float:
     try:
-        moment = datetime.datetime.fromisoformat(str(value))
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    return seconds if 0 < seconds <= LATEST else 0.0
 
 
 def _text(value: Any) -> str:

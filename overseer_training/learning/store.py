@@ -11,7 +11,7 @@ import dataclasses
 import fnmatch
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from overseer_training.errors import DataError, NotAvailableError, UsageError
@@ -24,6 +24,7 @@ FORMAT = 1
 FILE = "interactions.db"
 WAIT_SECONDS = 30  # for another process that writes
 STDERR_CHARACTERS = 2000
+LATEST = 1e11  # seconds since 1970; larger numbers were milliseconds or less, which imports once took for seconds
 TEXTS = ("request", "proposal", "command", "stderr", "directory")
 COLUMNS = tuple(field.name for field in dataclasses.fields(Interaction) if field.name != "id")
 SCHEMA = f"""
@@ -41,7 +42,7 @@ class Status:
 
     Attributes:
         counts: interactions by source.
-        oldest, newest: seconds since 1970; None for an empty store.
+        oldest, newest: seconds since 1970, of those whose time is known; None where there are none.
         size_bytes: with the write-ahead log.
     """
 
@@ -136,7 +137,8 @@ class Store:
         """Oldest first; with `limit`, the newest ones.
 
         Args:
-            pattern: as file names have them (`*secret-project*`), found in a request, a proposal, a command or a directory.
+            pattern: a text in a request, a proposal, a command, an error message or a directory; one with `*`, `?` or `[` in it is as
+                file names have them (`rm -r *`) and fits from beginning to end.
         """
         with self._translated():
             rows = self._connection.execute(
@@ -167,23 +169,29 @@ class Store:
         since: float | None = None,
         until: float | None = None,
         everything: bool = False,
+        before: Callable[[int], None] = lambda number: None,
     ) -> int:
         """Delete interactions and every trace of them in the file; gives their number.
 
         Args:
             pattern: as of `list`.
-            since, until: seconds since 1970; both together are a span.
+            since, until: seconds since 1970, both included; what has no known time is in no span.
+            before: told the number before anything is deleted; what it raises keeps all as it was.
 
         Raises:
-            UsageError: nothing says which ones.
+            UsageError: nothing says which ones, or all and some at once.
         """
-        if not (identities or pattern or since is not None or until is not None or everything):
-            raise UsageError("say what to forget: numbers, --pattern, --since, --until or --all")
+        chosen = bool(identities) or any(given is not None for given in (pattern, since, until))
+        if everything and chosen:
+            raise UsageError("--all forgets everything, whatever else was said; leave it out, or the rest")
+        if not (chosen or everything) or pattern == "":  # an empty text is in everything
+            raise UsageError("say what to forget: numbers, --pattern with a text, --since, --until or --all")
         doomed = [
             interaction.id
             for interaction in self.list(pattern)
             if everything or _is_meant(interaction, identities, since, until)
         ]
+        before(len(doomed))
         with self._writing():
             self._connection.executemany("delete from interactions where id = ?", [(identity,) for identity in doomed])
         with self._translated():
@@ -198,7 +206,7 @@ class Store:
                 self._connection.execute("select source, count(*) from interactions group by source").fetchall()
             )
             oldest, newest = self._connection.execute(
-                "select min(time), max(time) from interactions where time > 0"
+                "select min(time), max(time) from interactions where time > 0 and time <= ?", (LATEST,)
             ).fetchone()
         return Status(
             read_consent(self.folder),
@@ -239,14 +247,20 @@ def without_secrets(interaction: Interaction) -> Interaction:
     return dataclasses.replace(interaction, **clean)
 
 
+def is_like(text: str, pattern: str) -> bool:
+    """Whether `text` fits `pattern`, or holds it where it has no `*`, `?` or `[`."""
+    return fnmatch.fnmatch(text, pattern) if set(pattern) & set("*?[") else pattern in text
+
+
 def _matches(interaction: Interaction, pattern: str) -> bool:
-    return any(fnmatch.fnmatch(getattr(interaction, name), pattern) for name in TEXTS)
+    return any(is_like(getattr(interaction, name), pattern) for name in TEXTS)
 
 
 def _is_meant(interaction: Interaction, identities: Sequence[int], since: float | None, until: float | None) -> bool:
     """Whether every criterion that was given fits."""
     return (
         (not identities or interaction.id in identities)
+        and ((since is None and until is None) or 0 < interaction.time <= LATEST)
         and (since is None or interaction.time >= since)
         and (until is None or interaction.time <= until)
     )

@@ -1,8 +1,8 @@
 """Hybrid: several teachers and the student answer the same request, and what most of their commands do decides.
 
 Commands are grouped by effect; how an effect is found out is handed in. An author has one vote, however many commands it gave. A group
-teaches when more than half of the authors, and at least two, are in it: ties and lone answers teach nothing. Teachers that err alike
-agree too, so what they agree on can be checked once more.
+teaches when more than half of the authors, and at least two, are in it: ties and lone answers teach nothing. Of its commands the one that
+most of them gave teaches. Teachers that err alike agree too, so what they agree on can be checked once more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Agreement:
     """The decision on one request.
 
     Attributes:
-        command: the shortest of the group that won, of equals the first; None where none won.
+        command: that which most of the group that won gave (`most_given`); None where none won.
         authors: who voted for its effect, sorted.
         n: authors that gave a command.
         reason: why none won; empty otherwise.
@@ -52,8 +52,8 @@ class Agreement:
     reason: str = ""
 
 
-def agree(candidates: Sequence[Candidate], effect_of: EffectOf) -> Agreement:
-    """Decide by effect; each different command is looked at once."""
+def agree(candidates: Sequence[Candidate], effect_of: EffectOf, reference: str = "") -> Agreement:
+    """Decide by effect; each different command is looked at once. `reference` is a command that is known to be right."""
     effects = {command: effect_of(command) for command in dict.fromkeys(candidate.command for candidate in candidates)}
     votes: dict[Hashable, list[str]] = collections.defaultdict(list)
     authors = list(dict.fromkeys(candidate.author for candidate in candidates))
@@ -66,8 +66,20 @@ def agree(candidates: Sequence[Candidate], effect_of: EffectOf) -> Agreement:
     effect, voters = max(votes.items(), key=lambda group: len(group[1]))
     if len(voters) < LEAST_VOTES or 2 * len(voters) <= len(authors):
         return Agreement(None, (), len(authors), f"no majority: {len(voters)} of {len(authors)} at most")
-    command = min((command for command, found in effects.items() if found == effect), key=len)
-    return Agreement(command, tuple(sorted(voters)), len(authors))
+    given = collections.Counter(
+        candidate.command
+        for candidate in dict.fromkeys(candidates)  # who says the same twice has said it once
+        if candidate.author in voters and effects[candidate.command] == effect
+    )
+    return Agreement(most_given(given, reference), tuple(sorted(voters)), len(authors))
+
+
+def most_given(times: Mapping[str, int], reference: str = "") -> str:
+    """The command that was given most often; of equals `reference`, else the longest, else the first.
+
+    The shortest would be the one that leaves out what does not matter here: `cat` does what `head -n 20` does to a short file.
+    """
+    return max(times, key=lambda command: (times[command], command == reference, len(command)))
 
 
 def teach_by_agreement(
@@ -115,7 +127,8 @@ def teach_by_agreement(
             if asked.proposals[0].problem is None
         ]
         candidates += [Candidate(STUDENT, command) for command in (student_commands or {}).get(assignment.id, ())]
-        agreement = agree(candidates, lambda command: effect_of(assignment, command))
+        reference = assignment.values.get("reference", "")
+        agreement = agree(candidates, lambda command: effect_of(assignment, command), reference)
         row = sieve.sift(_decided(assignment, answers, agreement), _provenance(answers, agreement))
         return [] if row is None else [row]
 

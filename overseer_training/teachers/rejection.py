@@ -1,17 +1,19 @@
 """Rejection sampling: the student answers each request several times, and learns from the right ones among its own answers.
 
-How it answers and what is right are handed in. The shortest right command of a request is kept: several would contradict each other.
+How it answers and what is right are handed in. The most frequent right command of a request is kept: several would contradict each other.
 Source: Yuan et al., "Scaling Relationship on Learning Mathematical Reasoning with Large Language Models", 2023, section 3.3; differs in
 keeping one answer of each request.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
 
 from overseer_training.records import Turn
+from overseer_training.teachers.agreement import most_given
 from overseer_training.teachers.rows import Provenance, TaughtRow
 from overseer_training.teachers.sieve import Sieve
 from overseer_training.teachers.write import PROMPT_VERSION, Assignment, Proposal
@@ -43,10 +45,10 @@ def sample(
     samples: int,
     student: str,
 ) -> Sampled:
-    """Keep the shortest right command of each request.
+    """Keep the right command of each request that most samples have (`agreement.most_given`).
 
     Args:
-        assignments: of the kind `answer`, made by `write.answer`.
+        assignments: of the kind `answer`, made by `write.answer`; their reference decides between equally frequent commands.
         is_right: whether a command has the right effect; each different command of a request is looked at once.
         sieve: decides on secrets, held-out requests and repetitions; its counts and reasons say what went.
         samples: of each request.
@@ -59,15 +61,16 @@ def sample(
     solved = always_solved = 0
     answers = generate([assignment.values["request"] for assignment in assignments], samples)
     for assignment, commands in zip(assignments, answers, strict=True):
-        different = {command.strip() for command in commands} - {""}
-        right = sorted((command for command in different if is_right(assignment, command)), key=lambda c: (len(c), c))
+        times = collections.Counter(stripped for command in commands if (stripped := command.strip()))
+        right = {command: number for command, number in times.items() if is_right(assignment, command)}
         if not right:
             continue
         solved += 1
         always_solved += all(command.strip() in right for command in commands)
-        turns = (Turn("user", assignment.values["request"]), Turn("assistant", right[0]))
+        command = most_given(right, assignment.values.get("reference", ""))
+        turns = (Turn("user", assignment.values["request"]), Turn("assistant", command))
         row = sieve.sift(
-            Proposal(assignment, 0, turns, (right[0],), None),
+            Proposal(assignment, 0, turns, (command,), None),
             Provenance((student,), PROMPT_VERSION, now, assignment.id),
         )
         rows += [row] if row is not None else []

@@ -32,6 +32,8 @@ PROGRAM = re.compile(
 OPTION = re.compile(r"(?:^|\s)--?[A-Za-z]")
 WORD = re.compile(r"[^\W\d_]{2}")
 NUMBER = re.compile(r"(?<![\w.])\d+")  # not the 4 of mp4
+WHOLE_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)*")  # 1.5 and 10.0.0.1 too
+DIGITS = re.compile(r"\d+")
 
 SYSTEM = (
     "You write examples for a small model that turns requests into shell commands for {shell}. A command is one line that can be "
@@ -244,6 +246,15 @@ def kept_values(request: str, command: str) -> set[str]:
     return {word for word in words if word in values} | set(NUMBER.findall(request))
 
 
+def missing_values(request: str, reference: str, command: str) -> list[str]:
+    """Values that `request` names and `reference` holds, and that `command` lacks, sorted.
+
+    Running does not tell: `cat` does what `head -n 20` does to a short file.
+    """
+    named = sorted(value for value in kept_values(request, reference) if _holds(reference, value))
+    return [value for value in named if not _holds(command, value)]
+
+
 def _conversations(assignment: Assignment, document: _Answer) -> Iterator[tuple[tuple[Turn, ...], tuple[str, ...]]]:
     """(turns, commands that are new) of each row in an answer."""
     given = assignment.values
@@ -283,10 +294,35 @@ def _problem(assignment: Assignment, turns: tuple[Turn, ...], commands: tuple[st
     if assignment.kind == "repair" and commands[0] == assignment.values["command"].strip():
         return "repeats the command that failed"
     if assignment.kind == "paraphrase":
-        lost = [value for value in sorted(kept_values(**assignment.values)) if value not in turns[0].content]
+        lost = [value for value in sorted(kept_values(**assignment.values)) if not _names(turns[0].content, value)]
         if lost:
             return f"leaves out {', '.join(lost)}"
+        added = _numbers_added(turns[0].content, " ".join(assignment.values.values()))
+        if added:
+            return f"adds {', '.join(added)}"
     return None
+
+
+def _holds(command: str, value: str) -> bool:
+    """Whether `value` stands in a command, where options and units may touch it (`-n5`, `1,5p`); no 5 stands in 50."""
+    if not value.isdecimal():
+        return value in command
+    return value in DIGITS.findall(command)
+
+
+def _names(wording: str, value: str) -> bool:
+    """Whether `value` is a word of `wording`, or a number of it, which a unit may follow; `.mp4` names mp4, and 1.5 no 5."""
+    if value.isdecimal():
+        return value in NUMBER.findall(wording)
+    before = r"(?<![\w.])" if value[0].isdecimal() else r"(?<!\w)"
+    after = r"(?!\w)"  # also where the value ends with a sign: docs/x is not docs/
+    return re.search(before + re.escape(value) + after, wording) is not None
+
+
+def _numbers_added(wording: str, known: str) -> list[str]:
+    """Numbers of `wording` that `known` (request and command) does not have in any form, sorted."""
+    found = {*DIGITS.findall(known), *re.findall(r"\d+(?:\.\d+)+", known)}
+    return sorted(set(WHOLE_NUMBER.findall(wording)) - found)
 
 
 def _is_plain(turn: Turn) -> bool:

@@ -62,14 +62,23 @@ def password(rng: random.Random) -> str:
 
 
 def quoted_password(rng: random.Random) -> str:
-    """Passwords that stand in single quotes."""
+    """Passwords that stand in quotes, double ones around single ones too, so that none could be a variable."""
     return rng.choice(
         (
             f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randint(1, 99)}",
-            drawn(14, LETTERS + "$&*()<>|;#!?")(rng) + "a",
+            drawn(14, LETTERS + "$&*()<>|;#!?")(rng).lstrip("#$(") + "a",
             f"{rng.choice(WORDS)}${rng.randint(10, 999)}&x",
+            f"{rng.choice('@&[{<~^/-')}{rng.choice(WORDS)}{rng.randint(10, 9999)}",
         )
-    ).lstrip("#<$(")
+    )
+
+
+def signed_password(rng: random.Random) -> str:
+    """Passwords for single quotes that begin as variables, placeholders, options or paths do."""
+    first = rng.choice("$@&[{<~\\^/-")
+    return first + rng.choice(
+        (f"{rng.choice(WORDS)}{rng.randint(10, 9999)}", drawn(10, LETTERS + "!+_.,^%&")(rng) + "a")
+    )
 
 
 def jwt(rng: random.Random) -> str:
@@ -391,6 +400,11 @@ KINDS: dict[str, tuple[Draw, tuple[str, ...], tuple[str, ...]]] = {
             "zip the folder docs with the password {s}", "change {u}'s password to {s}", "add a database user {u} (password: {s})", "use the token {s} to clone {n} from {h}",
             "don't echo it, but the root password is {s}", "mount //{h}/{n} as {u}, password {s}", "encrypt a.tar with passphrase {s}",
         ),
+    ),
+    "quoted password that begins with a sign": (
+        signed_password,
+        ("mysql -u {u} -p'{s}' {n}", "sshpass -p '{s}' ssh {u}@{h}", "./tool --password='{s}'", "export DB_PASSWORD='{s}'; ./run.sh"),
+        ("curl -u '{u}:{s}' https://{h}/api", "echo '{s}' | sudo -S apt update", "chpasswd <<< '{u}:{s}'", "the password of {u} is '{s}'"),
     ),
 }  # fmt: skip
 

@@ -225,7 +225,7 @@ def test_the_log_has_no_place_for_contents(log: AuditLog, event: str, fields: di
 
 
 def test_a_signed_log_takes_no_unsigned_lines(log: AuditLog) -> None:
-    with pytest.raises(UsageError, match="its key is locked"):
+    with pytest.raises(UsageError, match="its key is locked; set OVERSEER_PASSPHRASE, or unlock the keyring"):
         AuditLog(log.path.parent).append("training", rows=1)
 
 

@@ -8,7 +8,7 @@ import string
 import pytest
 
 from overseer_training.data.sources.corpus import fill, load_families
-from overseer_training.guards.secrets import find_secret
+from overseer_training.guards.secrets import PLACEHOLDER, find_secret, remove_secrets
 
 FORMS = (
     "export API_KEY={}",
@@ -31,6 +31,22 @@ def test_generated_passwords_are_found(form: str) -> None:
     values += ["Tr0ub4dor$3", "pa{ss}w0rd", "corr<ct-horse", "a%b!c#d?e"]
     missed = [value for value in values if find_secret(form.format(value)) is None]
     assert not missed
+
+
+@pytest.mark.parametrize("first", "$@&[{<~\\^/-")
+@pytest.mark.parametrize(
+    "form", ["mysql -p'{}' db", "sshpass -p '{}' ssh h", "./tool --password='{}'", "echo '{}' | sudo -S ls"]
+)
+def test_a_password_in_single_quotes_may_begin_with_any_sign(first: str, form: str) -> None:
+    """Was taken for a variable, a placeholder, an option or a path, and stored."""
+    assert remove_secrets(form.format(f"{first}k3V9x")).text == form.format(PLACEHOLDER)
+
+
+@pytest.mark.parametrize("first", "@&[{<~^/-")
+def test_in_double_quotes_only_a_variable_is_none(first: str) -> None:
+    assert remove_secrets(f'mysql -p"{first}k3V9" db').text == f'mysql -p"{PLACEHOLDER}" db'
+    sql = "mysql -e \"ALTER USER a IDENTIFIED BY '{}'\""
+    assert remove_secrets(sql.format(f"{first}k3V9")).text == sql.format(PLACEHOLDER)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +76,14 @@ def test_tokens_are_found_by_their_form(token: str) -> None:
         "grep -i password /var/log/auth.log",
         "cat /etc/passwd",
         "mysqldump --password=<password> shop",
+        "mysqldump --password='<password>' shop",
+        "./tool --token '/run/secrets/token'",
+        "./tool --password '{{ vault_password }}'",
+        'mysql -p"$PASS" -e "ALTER USER a IDENTIFIED BY \'$NEW\'"',
+        'mysql -p"$(pass show x)" && sh -c "mysqldump -p\'${PASS}\' shop"',
+        'echo "$PASS" | sudo -S ls',
+        "sed -i 's/password=.*/password='$PASS'/' app.ini",
+        'grep -oP \'"access_token":"\\K[^"]+\' answer.json',
     ],
 )
 def test_harmless_commands_stay(command: str) -> None:

@@ -76,6 +76,28 @@ def test_loops_without_end_or_pause_are_found(text: str, endless: bool) -> None:
     assert read_script(text).is_endless is endless
 
 
+def test_braces_of_more_words_than_anybody_types_are_left_alone_at_once() -> None:
+    """Thirty pairs were expanded to 2^30 words before they were counted."""
+    few, many = "{a,b}" * 6, "{a,b}" * 30
+    assert len(read_script(f"echo {few}").calls[0].words) == 1 + 2**6
+    assert calls(f"echo {many}") == [f"echo {many}"]
+
+
+def test_loops_within_loops_are_read_a_few_times_each() -> None:
+    """Each level doubled the work: 25 took hours."""
+    loops = "while :; do " * 25 + "{}" + "; done" * 25
+    assert read_script(loops.format("x")).is_endless
+    assert not read_script(loops.format("sleep 9")).is_endless
+
+
+def test_what_is_nested_too_deeply_is_not_whole_and_does_not_parse() -> None:
+    """Was a RecursionError."""
+    deep = "rm -rf /; echo " + "$(echo " * 400 + "x" + ")" * 400
+    script = read_script(deep)
+    assert not script.is_whole and not parses(deep)
+    assert [call.name for call in script.calls][:1] == ["rm"]
+
+
 def test_a_plain_name_with_quotes_inside_is_disguised() -> None:
     disguised = [
         read_script(text).calls[0].words[0].is_disguised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import fcntl
 import os
 import pathlib
@@ -16,6 +17,7 @@ import time
 import pytest
 
 from overseer_training.errors import DataError, UsageError
+from overseer_training.learning import spool
 from overseer_training.learning.consent import write_consent
 from overseer_training.learning.hook import install_hook, remove_hook, start_up_file
 from overseer_training.learning.spool import collect
@@ -225,6 +227,30 @@ def test_what_a_killed_collector_left_is_brought_in_once(store: Store) -> None:
     (spool / "s").write_text(record.format(3, 3))
     assert collect(store) == 2
     assert [interaction.command for interaction in store.list()] == ["ls 1", "ls 2", "ls 3"]
+
+
+def test_two_commands_at_once_bring_each_record_in_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Was a traceback: each found the same taken file, and one deleted it while the other read it."""
+    folder = store.folder / "spool"
+    folder.mkdir()
+    (folder / "s").write_text("\x1ebash\x1fs\x1f\x1f0\x1f/\x1f 1 1700000000 ls\n\x1f")
+    keep, reading, other_is_done = spool._keep, threading.Event(), threading.Event()
+
+    def keep_slowly(into: Store, path: pathlib.Path) -> int:
+        count = keep(into, path)
+        reading.set()
+        other_is_done.wait(0.5)  # it has to wait for this one, which therefore goes on alone
+        return count
+
+    monkeypatch.setattr(spool, "_keep", keep_slowly)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, Store(store.folder, bytes(range(32))) as second:
+        first_count = pool.submit(collect, store)
+        assert reading.wait(10)
+        second_count = pool.submit(collect, second)
+        second_count.add_done_callback(lambda _: other_is_done.set())
+        assert (first_count.result(20), second_count.result(20)) == (1, 0)
+    assert [found.command for found in store.list()] == ["ls"]
+    assert list(folder.iterdir()) == []
 
 
 def test_without_consent_the_spool_is_deleted(store: Store) -> None:

@@ -64,6 +64,31 @@ def test_a_table_is_read_once(store: Store, table: pathlib.Path) -> None:
     assert (found["explain"].proposal, found["explain"].command) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"),
+    [
+        ("1700000000", 1.7e9), ("1700000000000", 1.7e9), (1_700_000_000_000, 1.7e9), (1_700_000_000_000_000, 1.7e9),
+        (1_700_000_000_000_000_000, 1.7e9), ("1.7e15", 1.7e9), (1700000000.5, 1700000000.5), ("2023-11-14T22:13:20", 1.7e9),
+        ("inf", 0.0), ("nan", 0.0), (float("inf"), 0.0), (-5, 0.0), ("-1700000000000", 0.0), ("1901-01-01", 0.0),
+        ("9999-12-31", 0.0), ("yesterday", 0.0), (None, 0.0), ("9" * 400, 0.0),
+    ],
+)  # fmt: skip
+def test_times_are_seconds_whatever_they_were_counted_in(
+    store: Store, tmp_path: pathlib.Path, timestamp: object, seconds: float
+) -> None:
+    """Milliseconds as text, and whole micro- and nanoseconds, were taken for seconds: the year 55,000."""
+    path = tmp_path / "t.db"
+    with sqlite3.connect(path) as connection:
+        columns = "id, timestamp, user_input, ai_response, user_feedback, context, success"
+        connection.execute(f"create table user_interactions ({columns})")
+        connection.execute(
+            "insert into user_interactions values (1, ?, 'list files', 'ls', null, null, 1)", (timestamp,)
+        )
+    connection.close()
+    assert import_table(store, path) == 1
+    assert [found.time for found in store.list()] == [pytest.approx(seconds, rel=1e-12)]
+
+
 def test_what_is_no_table_is_one_clear_line(store: Store, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         import_table(store, tmp_path / "missing.db")

@@ -133,6 +133,42 @@ def test_forgetting_by_number_time_and_all(store: Store) -> None:
     assert store.list() == []
 
 
+def test_what_has_no_known_time_is_in_no_span(store: Store) -> None:
+    """Imported history, whose time is 0, went with everything up to a day."""
+    store.add([Interaction(time, "history", f"at {time}") for time in (0.0, 5.0, 1.7e12)])
+    assert store.forget(until=9.0) == 1
+    assert store.forget(since=-1.0) == 0
+    assert [found.time for found in store.list()] == [0.0, 1.7e12]
+    assert store.forget(pattern="at") == 2
+
+
+def test_everything_is_forgotten_only_where_nothing_else_was_said(store: Store) -> None:
+    store.add([ASKED])
+    for others in ({"identities": [7]}, {"pattern": "apollo"}, {"pattern": ""}, {"since": 1.0}, {"until": 1.0}):
+        with pytest.raises(UsageError, match="--all forgets everything"):
+            store.forget(everything=True, **others)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--pattern with a text"):
+        store.forget(pattern="", since=1.0)
+    assert len(store.list()) == 1
+
+
+def test_nothing_is_forgotten_before_whoever_asked_was_told(store: Store) -> None:
+    store.add([ASKED, ASKED])
+
+    def refuse(number: int) -> None:
+        raise DataError(f"{number} cannot be put on record")
+
+    with pytest.raises(DataError, match="2 cannot be put on record"):
+        store.forget(everything=True, before=refuse)
+    assert len(store.list()) == 2
+
+
+@pytest.mark.parametrize("pattern", ["apollo", "*apollo*", "du -a", "list big files*", "/home/ki[mn]"])
+def test_a_text_is_found_within_and_a_pattern_fits_as_a_whole(store: Store, pattern: str) -> None:
+    store.add([ASKED, Interaction(1.0, "ask", "gemini")])
+    assert [found.request for found in store.list(pattern)] == [ASKED.request]
+
+
 def test_feedback_is_kept(store: Store) -> None:
     store.add([ASKED])
     store.give_feedback(store.list()[0].id, 1)

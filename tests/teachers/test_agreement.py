@@ -39,13 +39,13 @@ def effect_of(tmp_path: pathlib.Path) -> Callable[[str], str | None]:
 @pytest.mark.parametrize(
     ("proposals", "command", "authors"),
     [
-        ({"a": [COUNT_LONGER], "b": [COUNT_OTHERWISE], "c": [SHOW]}, COUNT_OTHERWISE, ("a", "b")),
+        ({"a": [COUNT_LONGER], "b": [COUNT_OTHERWISE], "c": [SHOW]}, COUNT_LONGER, ("a", "b")),
         ({"a": [COUNT], "b": [COUNT]}, COUNT, ("a", "b")),
         ({"a": [COUNT]}, None, ()),
         ({"a": [COUNT], "b": [SHOW]}, None, ()),
         ({"a": [COUNT], "b": [COUNT_LONGER], "c": [SHOW], "d": [SHOW_LONGER]}, None, ()),
         ({"a": [COUNT], "b": [COUNT_LONGER], "c": [SHOW], "d": [FAILS]}, None, ()),
-        ({"a": [COUNT], "b": [COUNT_LONGER], "c": [FAILS]}, COUNT, ("a", "b")),
+        ({"a": [COUNT], "b": [COUNT_LONGER], "c": [FAILS]}, COUNT_LONGER, ("a", "b")),
         ({"a": [FAILS], "b": [FAILS]}, None, ()),
         ({"a": [SILENT], "b": [SILENT]}, None, ()),
         ({"a": [COUNT, COUNT_LONGER, COUNT_OTHERWISE], "b": [SHOW]}, None, ()),
@@ -62,6 +62,24 @@ def test_the_effect_of_most_authors_decides(
     agreement = agree(candidates, effect_of)
     assert (agreement.command, agreement.authors, agreement.n) == (command, authors, len(proposals))
     assert bool(agreement.reason) is (command is None)
+
+
+def test_of_one_effect_the_command_of_most_authors_is_taught(effect_of: Callable[[str], str | None]) -> None:
+    """The file has fewer lines than were asked for, so `cat` does the same; being the shortest, it was taught."""
+    asked = "head -n 20 notes"
+    votes = [Candidate("a", SHOW), Candidate("b", asked), Candidate("c", asked)]
+    agreement = agree(votes, effect_of)
+    assert (agreement.command, agreement.authors) == (asked, ("a", "b", "c"))
+    assert agree([*votes, votes[0], votes[0]], effect_of).command == asked, "one author repeated itself"
+
+
+def test_of_commands_that_equally_many_gave_the_reference_is_taught_else_the_longest(
+    effect_of: Callable[[str], str | None],
+) -> None:
+    votes = [Candidate("a", COUNT), Candidate("b", COUNT_LONGER), Candidate("c", COUNT_OTHERWISE)]
+    assert agree(votes, effect_of).command == COUNT_LONGER
+    assert agree(votes, effect_of, COUNT).command == COUNT
+    assert agree([*votes, Candidate("d", COUNT_OTHERWISE)], effect_of, COUNT).command == COUNT_OTHERWISE
 
 
 @pytest.fixture
@@ -83,7 +101,7 @@ def test_teachers_and_student_make_rows_that_most_of_them_mean(
             {"command": says[text.partition("Request: ")[2]][number]}
         )  # type: ignore[misc]
     teachers = [OpenAICompatibleTeacher(server.address) for server in servers]
-    work = [answer(f"a{number}", "f", request) for number, request in enumerate(says)]
+    work = [answer(f"a{number}", "f", request, reference=COUNT) for number, request in enumerate(says)]
     student = {"a0": [COUNT], "a1": [COUNT_LONGER], "a2": [COUNT_LONGER]}
 
     def effect(assignment: Assignment, command: str) -> str | None:
@@ -145,4 +163,8 @@ def test_what_all_agree_on_is_checked_once_more(servers: list[FakeServer], tmp_p
         is_held_out=lambda text: False,
         budget=Budget(),
     )
-    assert (taught.rows, taught.set_aside, taught.proposals.refused_by_check) == ([], [("taught/a0/0", "ls is wrong")], 1)
+    assert (taught.rows, taught.set_aside, taught.proposals.refused_by_check) == (
+        [],
+        [("taught/a0/0", "ls is wrong")],
+        1,
+    )

@@ -1,4 +1,4 @@
-"""Of the student's own samples the right ones teach: the shortest of each request."""
+"""Of the student's own samples the right ones teach: the most frequent of each request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def generate(requests: Sequence[str], samples: int) -> list[list[str]]:
     return [SAMPLES[request][:samples] for request in requests]
 
 
-def test_the_shortest_right_sample_of_each_request_is_kept() -> None:
+def test_one_right_sample_of_each_request_is_kept() -> None:
     sieve = Sieve(lambda proposal: None, lambda text: text == "print 3")
     sampled = sample(WORK, generate, is_right, sieve, samples=4, student="tiny")
     assert [(row.example.query, row.example.answer) for row in sampled.rows] == [
@@ -39,6 +39,24 @@ def test_the_shortest_right_sample_of_each_request_is_kept() -> None:
     assert (sampled.n, sampled.solved, sampled.always_solved) == (4, 3, 1)
     assert sampled.rows[0].provenance.teachers == ("tiny",)
     assert sieve.counts.held_out == 1 and sieve.counts.is_balanced()
+
+
+@pytest.mark.parametrize(
+    ("samples", "reference", "kept"),
+    [
+        (["echo 0", "printf '0'", " printf '0' ", "echo 9"], "", "printf '0'"),
+        (["echo 0", "printf '0'", "printf '0'", "echo 9"], "echo 0", "printf '0'"),
+        (["echo 0", "printf '0'", "printf 0"], "echo 0", "echo 0"),
+        (["echo 0", "printf '0'", "printf 0"], "seq 0 0", "printf '0'"),
+    ],
+)
+def test_the_most_frequent_right_sample_is_kept_then_the_reference_then_the_longest(
+    samples: list[str], reference: str, kept: str
+) -> None:
+    sieve = Sieve(lambda proposal: None, lambda text: False)
+    work = [answer("a0", "f", "print 0", reference=reference)]
+    sampled = sample(work, lambda requests, k: [samples], is_right, sieve, samples=len(samples), student="tiny")
+    assert [row.example.answer for row in sampled.rows] == [kept]
 
 
 def test_nothing_right_teaches_nothing() -> None:

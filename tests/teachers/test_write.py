@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from overseer_training.prompts import EXPLAIN_REQUEST
 from overseer_training.teachers import write
-from overseer_training.teachers.write import Assignment, MalformedAnswerError, kept_values, read_answer
+from overseer_training.teachers.write import Assignment, MalformedAnswerError, kept_values, missing_values, read_answer
 
 REQUEST, COMMAND = "show the last 20 lines of app.log", "tail -n 20 app.log"
 ASSIGNMENTS = {
@@ -134,6 +134,54 @@ def test_what_reading_can_see_is_a_problem(kind: str, document: object, problem:
 )
 def test_values_are_what_request_and_command_share(request_text: str, command: str, kept: set[str]) -> None:
     assert kept_values(request_text, command) == kept
+
+
+@pytest.mark.parametrize(
+    ("request_text", "command", "wording", "problem"),
+    [
+        ("first 5 lines of a.txt", "head -n 5 a.txt", "print the first 15 lines of a.txt", "leaves out 5"),
+        ("first 5 lines of a.txt", "head -n 5 a.txt", "print the first 5.5 lines of a.txt", "adds 5.5"),
+        ("first 5 lines of a.txt", "head -n 5 a.txt", "first 5 lines of data.txt", "leaves out a.txt"),
+        ("first 5 lines of a.txt", "head -n 5 a.txt", "the first 5 of the 80 lines of a.txt", "adds 80"),
+        ("first 5 lines of a.txt", "head -n 5 a.txt", "5 lines, from the top of 'a.txt'.", None),
+        (
+            "the ten biggest files in docs",
+            "du -a docs | sort -n | tail -10",
+            "show me the 10 biggest files in docs",
+            None,
+        ),
+        ("files over 20MB in docs", "find docs -size +20M", "what in docs is larger than 20MB", None),
+        ("files over 20MB in docs", "find docs -size +20M", "what in docs is larger than 120MB", "leaves out 20"),
+        ("find mp4 files in videos", "find videos -name '*.mp4'", "all .mp4 files of videos?", None),
+        ("list docs/", "ls docs/", "what is in docs/?", None),
+        ("list docs/", "ls docs/", "what is in docs/old?", "leaves out docs/"),
+        ("wait 1.5 seconds", "sleep 1.5", "do nothing for 1.5 seconds", None),
+        ("wait 1.5 seconds", "sleep 1.5", "do nothing for 1.25 seconds", "leaves out 1.5"),
+        ("ping 10.0.0.1", "ping -c 1 10.0.0.1", "is 10.0.0.1 there", None),
+        ("ping 10.0.0.1", "ping -c 1 10.0.0.1", "is 10.0.0.1 or 10.0.0.2 there", "adds 10.0.0.2"),
+    ],
+)
+def test_another_wording_keeps_names_and_numbers_and_adds_no_number(
+    request_text: str, command: str, wording: str, problem: str | None
+) -> None:
+    assignment = write.paraphrases("a", "f", request_text, command, 1)
+    (proposal,) = read_answer(assignment, json.dumps({"wordings": [wording]}))
+    assert proposal.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("head -n 5 a.log", []),
+        ("head -n5 'a.log'", []),
+        ("sed -n 1,5p a.log", []),
+        ("cat a.log", ["5"]),
+        ("head -n 50 a.log", ["5"]),
+        ("head -n 5 b.log", ["a.log"]),
+    ],
+)
+def test_values_that_a_command_does_not_name_are_missing(command: str, missing: list[str]) -> None:
+    assert missing_values("first 5 of the 9 lines of a.log", "head -n 5 a.log", command) == missing
 
 
 def test_the_version_of_the_prompts_is_a_hash() -> None:
