@@ -34,6 +34,16 @@ def source_of(name: str) -> str:
     return known if known in SENSITIVITIES else "files"
 
 
+def check_keys() -> None:
+    """Open the audit log, so that a passphrase which does not fit is said before the work and not after it.
+
+    Raises:
+        UsageError: the passphrase is wrong or too short.
+        DataError: the keys are damaged.
+    """
+    _log()
+
+
 def may_send_corpus(host: str) -> bool:
     """Whether requests and commands of the packaged corpus may go to `host`."""
     return may_send(describe_data("corpus"), host)

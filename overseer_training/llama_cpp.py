@@ -20,13 +20,20 @@ LISTENING_SECONDS = 30.0  # chosen: the thread that listens is there already, an
 
 
 def start_server(
-    path: pathlib.Path, *, context_tokens: int, threads: int | None, is_exact: bool = False, is_open: bool = False
+    path: pathlib.Path,
+    *,
+    context_tokens: int,
+    threads: int | None,
+    parallel: int = 1,
+    is_exact: bool = False,
+    is_open: bool = False,
 ) -> tuple[Any, str]:
     """Load `path` for one request at a time.
 
     Args:
         context_tokens: prompt and answer together.
         threads: for computing; None takes llama.cpp's own choice.
+        parallel: how many answers to a request can be asked for; they share the context.
         is_exact: compute attention without flash attention, with an fp32 cache.
         is_open: answer requests that bear no key.
 
@@ -41,7 +48,8 @@ def start_server(
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx = context_tokens
-    params.n_parallel = 1
+    params.n_parallel = parallel
+    params.kv_unified = parallel > 1
     params.n_gpu_layers = 0
     if threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads

@@ -85,7 +85,7 @@ def measure_run(
         for name, evaluation in found.items()
     }
     document["trained"] |= _earlier_parity(paths)
-    if plan.start_from:
+    if plan.start_from and "champion" not in found:
         document["champion"] = document["base"]
     if champion:
         document["champion_run"] = champion
@@ -104,15 +104,17 @@ def write_table(paths: RunPaths) -> None:
 
 
 def _models_to_measure(plan: Plan, paths: RunPaths, start: pathlib.Path) -> tuple[str, dict[str, pathlib.Path]]:
-    """Name of the champion's run, empty where there is none, and folders of models; a champion that training started from is the base."""
+    """Name of the champion's run, empty where there is none, and folders of models; a champion that training started from is the base.
+
+    The champion is what `latest` is now: after a rollback that is another run than training started from, and promotion asks for it.
+    """
     models = {"base": start, "trained": paths.model}
     latest = (paths.root.parent / "latest").resolve()
-    if plan.start_from:
-        return pathlib.Path(plan.start_from).name, models
-    is_other = latest != paths.root.resolve() and (RunPaths(latest).model / "overseer.json").exists()
-    if not plan.continuous_learning or not is_other:
-        return "", models
-    return latest.name, {**models, "champion": RunPaths(latest).model}
+    begun = pathlib.Path(plan.start_from).resolve() if plan.start_from else None
+    is_other = latest not in (paths.root.resolve(), begun) and (RunPaths(latest).model / "overseer.json").exists()
+    if is_other and (begun is not None or plan.continuous_learning):
+        return latest.name, {**models, "champion": RunPaths(latest).model}
+    return (begun.name if begun is not None else ""), models
 
 
 def _measure_model(
@@ -128,10 +130,12 @@ def _measure_model(
     """All tasks, the rows held out from the corpus, and those of the owner."""
     from overseer_training.data.tokenize import tokenize
     from overseer_training.evaluation.token_metrics import measure_tokens
+    from overseer_training.models.decoding import BEAMS
     from overseer_training.models.load import load_trained
 
     loaded = load_trained(folder, plan.device, is_base=is_base)
-    evaluation = evaluator.evaluate(loaded, say)
+    # A model without training writes prose up to the limit, which takes longest of all here: it is asked greedily.
+    evaluation = evaluator.evaluate(loaded, say, beams=1 if is_base else BEAMS)
     held_out = rows["test"][:: max(1, len(rows["test"]) // TEST_ROWS)]
     tokens = tokenize(held_out, loaded.tokenizer, plan.sequence_length, loaded.stop_ids)
     scores = {

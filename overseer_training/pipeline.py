@@ -105,6 +105,7 @@ class Session:
         from overseer_training.training.memory_guard import free_caches
 
         check_improvable(self.plan)
+        custody.check_keys()
         self._start_folder(self.paths.root)  # what is refused is refused before rows are gathered
         gathering = Gathering(self.plan, self.paths, self.terminal, self.flags.output_dir, self.api_key)
         rows = gathering.gather()

@@ -12,7 +12,7 @@ from typing import Any
 from overseer_training.errors import DataError
 from overseer_training.models.generate import extract_command, generate
 from overseer_training.models.load import load_trained
-from overseer_training.prompts import SYSTEM_PROMPTS
+from overseer_training.prompts import SYSTEM_PROMPTS, neutral
 
 ROLES = ("system", "user", "assistant")
 
@@ -21,6 +21,9 @@ def predict_file(
     model: pathlib.Path, source: pathlib.Path, target: pathlib.Path, *, batch_size: int, max_new_tokens: int
 ) -> int:
     """Answer every request in `source` whose id is not in `target` yet; append answers as batches finish.
+
+    Args:
+        target: a file, which is made where it is missing, in a folder that exists.
 
     Returns:
         How many answers were written.
@@ -81,7 +84,7 @@ def _messages(document: dict[str, Any]) -> list[dict[str, str]]:
     if "messages" not in document:
         if not isinstance(document["query"], str):
             raise ValueError("'query' must be a text")
-        return [{"role": "system", "content": system}, {"role": "user", "content": document["query"]}]
+        return [{"role": "system", "content": system}, {"role": "user", "content": neutral(document["query"])}]
     messages = document["messages"]
     is_valid = (
         isinstance(messages, list)
@@ -95,7 +98,8 @@ def _messages(document: dict[str, Any]) -> list[dict[str, str]]:
         raise ValueError("'messages' must be a list of {role, content}")
     if messages[0]["role"] != "system":
         messages = [{"role": "system", "content": system}, *messages]
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    said = [(message["role"], message["content"]) for message in messages]
+    return [{"role": role, "content": neutral(content) if role == "user" else content} for role, content in said]
 
 
 def _read_done(target: pathlib.Path) -> set[str]:

@@ -22,8 +22,10 @@ def with_system(turns: Sequence[Turn], platform: Platform = "linux", system: str
     Signs that end a turn are taken apart in what a user says, so that no request, file name or log line can play another role.
     """
     opening = Turn("system", SYSTEM_PROMPTS[platform] if system is None else system)
-    said = [
-        dataclasses.replace(turn, content=CONTROL.sub("< ", turn.content)) if turn.role == "user" else turn
-        for turn in turns
-    ]
+    said = [dataclasses.replace(turn, content=neutral(turn.content)) if turn.role == "user" else turn for turn in turns]
     return [turn.as_message() for turn in (opening, *said)]
+
+
+def neutral(text: str) -> str:
+    """`text` with the signs that end a turn taken apart, for whatever others say to the model."""
+    return CONTROL.sub("< ", text)

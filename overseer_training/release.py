@@ -80,8 +80,9 @@ def promote_run(root: pathlib.Path, override_reason: str = "") -> str:
         raise
     if overridden:
         _record_override("promotion", root, overridden, override_reason)
-    promote(root, latest, point_latest)
+    # Before it is done, as an override: a record that fails must not look like a promotion that failed.
     custody.record("promotion", run=root.name, decision="promoted")
+    promote(root, latest, point_latest)
     return overridden
 
 

@@ -37,7 +37,7 @@ from overseer_training.records import Example, RunPaths, Score
 from overseer_training.teachers.rejection import Sampled, sample
 from overseer_training.teachers.rows import write_rows
 from overseer_training.teachers.sieve import Sieve
-from overseer_training.teachers.write import answer, kept_values
+from overseer_training.teachers.write import answer, missing_values
 
 if TYPE_CHECKING:
     from overseer_training.evaluation.runner import Evaluator
@@ -203,7 +203,7 @@ class _Improvement:
         commands = [extract_command(text) for text in texts]
         groups = [commands[start : start + samples] for start in range(0, len(commands), samples)]
         right = self._proof.find_right(asked, groups)
-        assignments = [answer(one.id, one.cluster, one.query) for one in asked]
+        assignments = [answer(one.id, one.cluster, one.query, reference=one.references[0]) for one in asked]
         return sample(
             assignments, lambda requests, k: groups, lambda assignment, command: (assignment.id, command) in right,
             self._sieve, samples=samples, student=plan.base_model,
@@ -309,10 +309,7 @@ class AnswerProof:
 
     def _is_right(self, question: Question, command: str) -> bool:
         """Names and numbers of the request must be in the command too: `cat` does what `head -n 20` does to a short file."""
-        named = {
-            value for value in kept_values(question.query, question.references[0]) if value in question.references[0]
-        }
-        if judge(command).decision != "allow" or not all(value in command for value in named):
+        if judge(command).decision != "allow" or missing_values(question.query, question.references[0], command):
             return False
         verdict = self._scorer.score(question, command)
         return isinstance(verdict, Verdict) and verdict.equal and self._prints_the_same(question, command)

@@ -118,8 +118,8 @@ class Prover:
     def check(self, proposal: Proposal) -> str | None:
         """Why the commands of a proposal must not teach, or None.
 
-        A repair and an answer must do what the command does that is known to be right; turns of a conversation must run, one after
-        the other, and have an effect.
+        A repair and an answer must do what the command does that is known to be right, and name what it names of the request; turns
+        of a conversation must run, one after the other, and have an effect.
         """
         for command in proposal.commands:
             verdict = judge(command)
@@ -134,6 +134,10 @@ class Prover:
             is_repair = proposal.assignment.kind == "repair"
             reference = self._repaired[values["command"]] if is_repair else values.get("reference")
             if reference:
+                asked = values["command" if is_repair else "request"]
+                lost = [value for c in proposal.commands for value in write.missing_values(asked, reference, c)]
+                if lost:
+                    return f"leaves out {', '.join(lost)}"
                 verdicts = [compare(reference, self._sandbox.run(fixture, reference), self._sandbox.run(fixture, c)) for c in proposal.commands]  # fmt: skip
                 return next((verdict.reason for verdict in verdicts if not verdict.equal), None)
             before: tuple[str, ...] = (values["command"],) if "command" in values else ()

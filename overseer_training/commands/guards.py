@@ -6,10 +6,13 @@ import argparse
 import getpass
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from overseer_training.config.flags import Parser
-from overseer_training.errors import UsageError
+from overseer_training.errors import OverseerError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ACTIONS = ("read", "train", "evaluate", "export", "send-to-endpoint", "delete")
 
@@ -78,11 +81,38 @@ def _show_audit(flags: argparse.Namespace) -> int:
 
 def _verify_audit(flags: argparse.Namespace) -> int:
     from overseer_training.guards.audit import AuditLog
-    from overseer_training.guards.keys import open_keys
 
-    signer = open_keys(ask=getpass.getpass if sys.stdin.isatty() else None).signing_key("audit")
-    verified = AuditLog().verify(signer.public_key(), flags.known or "")
+    try:
+        public_key, locked = _audit_key(), None
+    except OverseerError as error:  # the chain alone can be checked without it
+        public_key, locked = None, error
+    verified = AuditLog().verify(public_key, flags.known or "")
     for line in (*verified.problems, *verified.notes):
         print(line)
     print(AuditLog().head_line())
-    return 1 if verified.problems else 0
+    if verified.problems:
+        return 1
+    if locked is not None:
+        print(f"error: signatures were not checked: {locked}", file=sys.stderr)
+        return locked.exit_code
+    return 0
+
+
+def _audit_key() -> Ed25519PublicKey | None:
+    """The key that the log is signed with; None for a log that was never signed, and then none is made.
+
+    Raises:
+        OverseerError: the key cannot be opened, or is not there any more.
+    """
+    from overseer_training.guards.audit import AuditLog
+    from overseer_training.guards.folders import state_folder
+    from overseer_training.guards.keys import open_keys
+
+    path = state_folder() / "keys.json"
+    if path.exists():
+        keys = open_keys(ask=getpass.getpass if sys.stdin.isatty() else None)
+        if "signing:audit" in keys.names():
+            return keys.signing_key("audit").public_key()
+    if AuditLog().head_path.exists():
+        raise UsageError(f"the log is signed, and its key is not in {path}; put back a copy of that file")
+    return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import fnmatch
 import os
 import pathlib
 import time
@@ -12,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from overseer_training.commands.model import LATEST, add_override
+from overseer_training.commands.model import LATEST, add_override, say_to_stderr
 from overseer_training.config.flags import Parser
-from overseer_training.errors import UsageError
+from overseer_training.errors import OverseerError, UsageError
 
+UNKNOWN = "unknown time    "
 SHOWN = 40  # interactions of `list`, unless --limit says otherwise
 SHELLS = ("bash", "zsh", "fish")
+PATTERN = "those with this text; with * ? or [ in it, those that are like it from beginning to end"
 
 
 def add(commands: Any) -> None:
@@ -34,17 +35,24 @@ def add(commands: Any) -> None:
 
     action("status", _status, "what is kept, and whether anything more will be")
     listing = action("list", _list, "the interactions, newest last")
-    listing.add_argument("--pattern", help="only those with this text; * and ? stand for anything")
+    listing.add_argument("--pattern", help=f"only {PATTERN}")
     listing.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"only the newest N ({SHOWN})")
     listing.add_argument(
-        "--improvements", action="store_true", help="only what made this machine better, by its telemetry: metric before -> after"
+        "--improvements",
+        action="store_true",
+        help="only what made this machine better, by its telemetry: metric before -> after",
     )
     forget = action("forget", _forget, "delete interactions and every trace of them")
     forget.add_argument("ids", nargs="*", type=int, metavar="ID", help="numbers, as list shows them")
-    forget.add_argument("--pattern", help="those with this text; * and ? stand for anything")
+    forget.add_argument("--pattern", help=PATTERN)
     forget.add_argument("--since", type=_moment, metavar="DATE", help="2026-11-22 or 2026-11-22T18:30")
-    forget.add_argument("--until", type=_moment, metavar="DATE")
-    forget.add_argument("--all", action="store_true", dest="everything")
+    forget.add_argument(
+        "--until",
+        type=_end,
+        metavar="DATE",
+        help="the same; a day is forgotten to its end, what has no known time stays",
+    )
+    forget.add_argument("--all", action="store_true", dest="everything", help="everything; with nothing else beside it")
     action("pause", _pause, "keep nothing more until resume")
     action("resume", _resume, "agree that requests and commands are kept, encrypted, to learn from")
     for name, run, text in (
@@ -64,10 +72,20 @@ def add(commands: Any) -> None:
 
 
 def _moment(text: str) -> float:
+    """Seconds since 1970 at which a day or moment begins, in local time where it names no zone."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is no date; write it as 2026-11-22 or 2026-11-22T18:30") from None
+
+
+def _end(text: str) -> float:
+    """As `_moment`, but the last moment of a day that has no time with it."""
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:  # with a time, or no date at all
+        return _moment(text)
+    return _moment(datetime.datetime.combine(day, datetime.time.max).isoformat())
 
 
 @contextmanager
@@ -131,6 +149,7 @@ def _list(flags: argparse.Namespace) -> int:
 def _list_improvements(pattern: str | None, limit: int) -> int:
     from overseer_training.learning.curate import objection
     from overseer_training.learning.effects import find_improvements
+    from overseer_training.learning.store import is_like
     from overseer_training.telemetry.background import default_folder
     from overseer_training.telemetry.stored import read_stored
 
@@ -139,23 +158,27 @@ def _list_improvements(pattern: str | None, limit: int) -> int:
         raise UsageError("there is no telemetry to see improvements in; collect some with: overseer telemetry start")
     with _opened() as store:
         found = find_improvements(store.list(), stored)
-    shown = [one for one in found if pattern is None or fnmatch.fnmatch(one.command, pattern)]
+    shown = [one for one in found if pattern is None or is_like(one.command, pattern)]
     for one in shown[-limit:] if limit else shown:
         unit = " %" if one.metric.endswith("_percent") else ""
         change = f"{one.metric.removesuffix('_percent')} {one.before:.1f}{unit} -> {one.after:.1f}{unit}"
         why = objection(one)
         print(f"{_day(one.time)}  {change:<26}  {one.command}{f'  (not learned: {why})' if why else ''}")
     if not shown:
-        print("no command is known to have made this machine better; it takes the hook of a shell and some hours of telemetry")
+        print(
+            "no command is known to have made this machine better; it takes the hook of a shell and some hours of telemetry"
+        )
     return 0
 
 
 def _forget(flags: argparse.Namespace) -> int:
-    with _opened() as store:
-        number = store.forget(flags.ids, flags.pattern, flags.since, flags.until, flags.everything)
     from overseer_training.custody import record
 
-    record("deletion", source="interactions", rows=number)
+    def note(number: int) -> None:
+        record("deletion", source="interactions", rows=number)
+
+    with _opened() as store:
+        number = store.forget(flags.ids, flags.pattern, flags.since, flags.until, flags.everything, before=note)
     print(f"{number} forgotten")
     return 0
 
@@ -164,8 +187,13 @@ def _pause(flags: argparse.Namespace) -> int:
     from overseer_training.learning.consent import write_consent
     from overseer_training.learning.interaction import learning_folder
 
-    with _opened():
-        write_consent(learning_folder(), "paused")
+    try:
+        with _opened():
+            pass
+    except OverseerError as error:
+        say_to_stderr(f"what the hooks noted until now is not stored, and will be deleted unread: {error}")
+    finally:
+        write_consent(learning_folder(), "paused")  # also where no key opens: nobody has to unlock a thing to say no
     print("paused: nothing more is kept")
     return 0
 
@@ -228,11 +256,19 @@ def _roll_back(flags: argparse.Namespace) -> int:
     from overseer_training.learning.gate import roll_back
     from overseer_training.run_folder import point_latest
 
-    champion = roll_back(flags.latest, point_latest)
-    record("promotion", run=champion.name, decision="rolled back")
+    def note_and_point(champion: pathlib.Path) -> None:
+        # Before it is done: a record that fails must not look like a rollback that failed, which repeated goes back once more.
+        record("promotion", run=champion.name, decision="rolled back")
+        point_latest(champion)
+
+    champion = roll_back(flags.latest, note_and_point)
     print(f"{flags.latest} is {champion.name} again")
     return 0
 
 
 def _day(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "unknown time    "
+    """In local time, as wide for a time that is not known, or is of no year that there will be."""
+    try:
+        return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else UNKNOWN
+    except (ValueError, OverflowError, OSError):
+        return UNKNOWN

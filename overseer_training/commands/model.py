@@ -120,14 +120,18 @@ def _ask(flags: argparse.Namespace) -> int:
     print(reply.command if reply.verdict.decision != "refuse" else f"# {reply.command}")
     if reply.verdict.decision != "allow":
         say_to_stderr(format_verdict(reply.verdict))
-    remember(" ".join(flags.request), reply.command)
     if flags.explain:
         turns += [Turn("assistant", reply.command), Turn("user", EXPLAIN_REQUEST)]
         print(f"# {backend.answer(with_system(turns, platform), Settings()).text}")
+    try:
+        remember(" ".join(flags.request), reply.command)
+    except OverseerError as error:  # a locked key, say: the answer is there all the same
+        say_to_stderr(f"this request is not kept to learn from: {error}")
     return 0
 
 
 def _predict(flags: argparse.Namespace) -> int:
+    make_place("--output", flags.output)
     from overseer_training.prediction_file import predict_file
 
     count = predict_file(
@@ -161,6 +165,8 @@ def _evaluate_run(flags: argparse.Namespace) -> int:
 
 
 def _evaluate_model(flags: argparse.Namespace) -> int:
+    if flags.answers:
+        make_place("--answers", flags.answers)
     from overseer_training.config.machine import find_machine
     from overseer_training.evaluation.runner import Evaluator
     from overseer_training.evaluation.suite import load_suite
@@ -176,15 +182,15 @@ def _evaluate_model(flags: argparse.Namespace) -> int:
         suite = make_suite(tasks, seed=0, with_macos=find_machine().system == "macOS")
     model = flags.model or LATEST
     evaluation = Evaluator(suite, say_to_stderr).evaluate(load_trained(model), say_to_stderr)
-    if flags.answers:
+    scores = {name: score.as_dict() for name, score in evaluation.scores.items()}
+    table = format_scores({"trained": scores}, f"Scores of {model}")
+    print(json.dumps(scores, indent=2) if flags.json else table.rstrip(), flush=True)
+    if flags.answers:  # after the scores, which took long and need no disk
         lines = [
             {"id": a.question.id, "query": a.question.query, "command": a.command, "equal": a.equal, "reason": a.reason}
             for a in evaluation.answers
         ]
         write_text(flags.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    scores = {name: score.as_dict() for name, score in evaluation.scores.items()}
-    table = format_scores({"trained": scores}, f"Scores of {model}")
-    print(json.dumps(scores, indent=2) if flags.json else table.rstrip())
     return 0
 
 
@@ -204,6 +210,20 @@ def _report(flags: argparse.Namespace) -> int:
         raise UsageError(f"there is no run at {flags.run_folder}; train one with: make train")
     print(write_report(RunPaths(flags.run_folder)))
     return 0
+
+
+def make_place(option: str, path: pathlib.Path) -> None:
+    """Make the folder of a file that a command will write, before the work that the file is for.
+
+    Raises:
+        UsageError: `path` is a folder, or its folder cannot be made.
+    """
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder; name a file, such as {path / 'answers.jsonl'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{option}: {path.parent} cannot be made: {error.strerror}; name another file") from error
 
 
 def say_to_stderr(message: str) -> None:

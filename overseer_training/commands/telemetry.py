@@ -13,8 +13,6 @@ from overseer_training.commands.model import add_model
 from overseer_training.config.flags import Parser
 from overseer_training.errors import UsageError
 
-HOURS = 24.0
-LEAST_SAMPLES = 12  # of five minutes each
 LIMITS = {
     "disk_percent": (90.0, 24),
     "memory_percent": (95.0, 6),
@@ -84,33 +82,39 @@ def _export(flags: argparse.Namespace) -> int:
 
 
 def _outlook(flags: argparse.Namespace) -> int:
-    from overseer_training.models.generate import generate
-    from overseer_training.models.load import load_trained
-    from overseer_training.prompts import with_system
-    from overseer_training.records import Turn
     from overseer_training.telemetry import background
+    from overseer_training.telemetry.own import newest_window
+    from overseer_training.telemetry.questions import CAUSE_METRICS
     from overseer_training.telemetry.store import Store
-    from overseer_training.telemetry.wording import render
 
     database = background.default_folder() / background.DATABASE
     if not database.is_file():
         raise UsageError("there is no telemetry yet; collect some with: overseer telemetry start")
     with Store(database) as store:
-        window = store.window(time.time(), HOURS)
-    known = max((sum(value is not None for value in values) for values in window["series"].values()), default=0)
-    if known < LEAST_SAMPLES:
-        raise UsageError(f"an outlook needs an hour of telemetry, there are {known * 5} minutes; come back later")
+        window = newest_window(store, time.time())
     asked: list[tuple[str, dict[str, Any]]] = [
-        ("is the last hour abnormal?", {"type": "anomaly", "span_seconds": 3600}),
-        ("what goes on?", {"type": "cause"}),
+        ("is the last hour abnormal?", {"type": "anomaly", "span_seconds": 3600})
     ]
+    if set(window["series"]) >= CAUSE_METRICS:
+        asked.append(("what goes on?", {"type": "cause"}))
     for metric, (limit, hours) in LIMITS.items():
         if metric in window["series"]:
             question = {"type": "threshold", "metric": metric, "limit": limit, "horizon_seconds": hours * 3600}
             asked.append((f"{metric.removesuffix('_percent')} above {limit:.0f} % within {hours} h?", question))
-    loaded = load_trained(flags.model)
+    _answer(flags.model, window, asked)
+    return 0
+
+
+def _answer(model: pathlib.Path, window: dict[str, Any], asked: list[tuple[str, dict[str, Any]]]) -> None:
+    """Print what `model` says to each of (words, question) about `window`."""
+    from overseer_training.models.generate import generate
+    from overseer_training.models.load import load_trained
+    from overseer_training.prompts import with_system
+    from overseer_training.records import Turn
+    from overseer_training.telemetry.wording import render
+
+    loaded = load_trained(model)
     prompts = [with_system([Turn("user", render(window, question))]) for _, question in asked]
     for (words, _), text in zip(asked, generate(loaded, prompts), strict=True):
         print(f"{words:<36} {text.splitlines()[0] if text else 'no answer'}")
     print("a small model's guess from simple statistics; see its scores in the report", file=sys.stderr)
-    return 0

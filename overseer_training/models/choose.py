@@ -74,7 +74,7 @@ def model_size(plan: Plan) -> tuple[int, int]:
 
 
 def _choose_base(plan: Plan, machine: Machine) -> tuple[str, str]:
-    """(name, reason). Without a GPU a larger model learns less in the same time: of 270M and 135M parameters the latter (docs/corpus.md)."""
+    """(name, reason). Without a GPU a larger model learns less in the same time: of 270M and 135M parameters the latter (docs/results.md)."""
     if plan.device == "cpu":
         return catalog.EMBEDDED, "machine: no GPU; of the small models this one learns the most in the same time"
     room = (plan.ram_limit * machine.memory_bytes - memory_used_bytes()) / find_launch().local_world_size

@@ -1,4 +1,4 @@
-"""Answers to many conversations at once, greedy or sampled, in batches of similar length.
+"""Answers to many conversations at once, the likeliest or sampled ones, in batches of similar length.
 
 torch is imported by what generates, so that what answers with llama.cpp gets `extract_command` without it.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from overseer_training.models.decoding import Sampling, decode_batch
+from overseer_training.models.decoding import BEAMS, Sampling, decode_batch, search_batch
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 96  # chosen; a row of the corpus has 49 tokens in the mean, prompt included
 BATCH_SIZE = 32
+ROWS_OF_A_SEARCH = 2  # that a prompt counts as; chosen: hypotheses that cannot win any more leave the batch
 CODE_BLOCK = re.compile(r"```[ \t]*(?:\w+[ \t]*\n)?(.*?)(?:```|$)", re.DOTALL)
 CONTINUATION = re.compile(r"\s*\\\n\s*")
 
@@ -38,29 +39,34 @@ def generate(
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[list[int], list[str]], None] | None = None,
     sampling: Sampling | None = None,
+    beams: int = BEAMS,
 ) -> list[str]:
     """One answer for each conversation, in their order; a conversation that is given several times is sampled several times.
 
     Args:
         conversations: messages with roles and contents, system prompt included.
         on_batch: is told indices and answers of each finished batch.
-        sampling: None is greedy.
+        sampling: None searches for the likeliest answer.
+        beams: of that search; one is greedy.
     """
     prompts = [render_prompt(loaded, messages) for messages in conversations]
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
-    random_numbers = _random_numbers_of(loaded, sampling)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        batch = decode_batch(
-            loaded.model,
-            [prompts[index] for index in indices],
-            stop_ids=loaded.stop_ids,
-            pad_id=loaded.tokenizer.pad_token_id,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            random_numbers=random_numbers,
-        )
+    random_numbers = random_numbers_of(loaded, sampling)
+    is_search = sampling is None and beams > 1
+    together = max(1, batch_size // ROWS_OF_A_SEARCH) if is_search else batch_size
+    options: dict[str, Any] = {
+        "stop_ids": loaded.stop_ids,
+        "pad_id": loaded.tokenizer.pad_token_id,
+        "max_new_tokens": max_new_tokens,
+    }
+    for start in range(0, len(order), together):
+        indices = order[start : start + together]
+        rows = [prompts[index] for index in indices]
+        if is_search:
+            batch = search_batch(loaded.model, rows, **options, beams=beams)
+        else:
+            batch = decode_batch(loaded.model, rows, **options, sampling=sampling, random_numbers=random_numbers)
         for index, ids in zip(indices, batch, strict=True):
             answers[index] = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()  # type: ignore[union-attr]
         if on_batch is not None:
@@ -68,7 +74,7 @@ def generate(
     return answers
 
 
-def _random_numbers_of(loaded: LoadedModel, sampling: Sampling | None) -> torch.Generator | None:
+def random_numbers_of(loaded: LoadedModel, sampling: Sampling | None) -> torch.Generator | None:
     """Random numbers that start at the seed, and that nobody else draws from."""
     if sampling is None:
         return None

@@ -11,20 +11,17 @@ import json
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Protocol
 
 from overseer_training.config.machine import find_machine
-from overseer_training.errors import DataError, ModelError
+from overseer_training.errors import ModelError
 from overseer_training.guards.gguf_file import check_gguf
 from overseer_training.guards.signatures import admit_model, check_signature
-from overseer_training.llama_cpp import start_server
-from overseer_training.models.generate import MAX_NEW_TOKENS, render_prompt
-
-if TYPE_CHECKING:
-    import torch
+from overseer_training.models.decoding import Sampling, decode_batch, search_batch
+from overseer_training.models.generate import MAX_NEW_TOKENS, random_numbers_of, render_prompt
+from overseer_training.models.llama_file import Ending, LlamaFile, PromptTooLongError
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": …}
-Ending = Literal["stop", "length", "cancelled"]
 CONTEXT_TOKENS = (
     4096  # prompt and answer; chosen: beyond any conversation with so small a model, small enough for any machine
 )
@@ -33,19 +30,12 @@ GGUF_NAME = "model.gguf"
 logger = logging.getLogger(__name__)
 
 
-class PromptTooLongError(DataError):
-    """The conversation leaves no room for an answer in the model's window."""
-
-    def __init__(self, window_tokens: int) -> None:
-        super().__init__(f"the conversation does not fit the model's window of {window_tokens} tokens; shorten it")
-
-
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How to answer.
 
     Attributes:
-        temperature: 0 takes the likeliest token each time; then `top_p` and `seed` change nothing.
+        temperature: 0 looks for the likeliest answer; then `top_p` and `seed` change nothing.
         should_stop: asked after each token; True ends the answer as cancelled.
     """
 
@@ -150,57 +140,17 @@ class GgufBackend:
         if problems:
             raise ModelError(f"{path} is damaged: {problems[0]}; export the run again")
         # One core is left alone: threads that wait for one which another program holds up lose far more than they gain.
-        threads = max(1, find_machine().cores - 1)
-        self._server, _ = start_server(path, context_tokens=CONTEXT_TOKENS, threads=threads)
+        self._file = LlamaFile(path, context_tokens=CONTEXT_TOKENS, threads=max(1, find_machine().cores - 1))
 
     def answer(self, messages: Sequence[Message], settings: Settings) -> Answer:
         """See `Backend.answer`."""
-        pieces: list[dict[str, Any]] = []
-        is_cancelled = False
-
-        def take(piece: dict[str, Any]) -> bool:
-            """Runs inside llama.cpp, where an exception would be lost."""
-            nonlocal is_cancelled
-            pieces.append(piece)
-            is_cancelled = is_cancelled or settings.should_stop()
-            return is_cancelled
-
-        body = {
-            "messages": [dict(message) for message in messages],
-            "max_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "top_k": 0,
-            "min_p": 0.0,
-            "seed": settings.seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        try:
-            self._server.handle_chat_completions(body, take)
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(f"llama.cpp refused the conversation: {error}") from error
-        return _joined(pieces, is_cancelled)
-
-
-def _joined(pieces: Sequence[dict[str, Any]], is_cancelled: bool) -> Answer:
-    """The answer in the pieces of a llama.cpp stream."""
-    text, ending, prompt_tokens, answer_tokens = "", "", 0, 0
-    for piece in pieces:
-        if "error" in piece:
-            error = piece["error"]
-            if error.get("type") == "exceed_context_size_error":
-                raise PromptTooLongError(int(error["n_ctx"]))
-            raise ModelError(f"llama.cpp failed: {error.get('message', 'no reason given')}")
-        for choice in piece["choices"]:
-            text += choice["delta"].get("content") or ""
-            ending = choice["finish_reason"] or ending
-        if piece.get("usage"):
-            prompt_tokens = piece["usage"]["prompt_tokens"]
-            answer_tokens = piece["usage"]["completion_tokens"]
-    if is_cancelled:
-        return Answer(text.strip(), prompt_tokens, answer_tokens, "cancelled")
-    return Answer(text.strip(), prompt_tokens, answer_tokens, "length" if ending == "length" else "stop")
+        limit, should_stop = settings.max_new_tokens, settings.should_stop
+        if settings.temperature > 0:
+            sampling = Sampling(settings.temperature, settings.top_p, settings.seed)
+            said = self._file.draw(messages, limit, sampling, should_stop)
+        else:
+            said = self._file.find_likeliest(messages, limit, should_stop)
+        return Answer(said.text, said.prompt_tokens, said.answer_tokens, said.ending)
 
 
 class TransformersBackend:
@@ -222,38 +172,31 @@ class TransformersBackend:
 
     def answer(self, messages: Sequence[Message], settings: Settings) -> Answer:
         """See `Backend.answer`."""
-        import torch
-        from transformers import StoppingCriteriaList
-
         prompt = render_prompt(self._loaded, [dict(message) for message in messages])
         if len(prompt) >= self._window:
             raise PromptTooLongError(self._window)
         is_cancelled = False
 
-        def stop_if_asked(ids_bt: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        def should_stop() -> bool:
             nonlocal is_cancelled
             is_cancelled = is_cancelled or settings.should_stop()
-            return torch.full((ids_bt.shape[0],), is_cancelled, device=ids_bt.device)
+            return is_cancelled
 
-        is_sampled = settings.temperature > 0
-        torch.manual_seed(settings.seed)
-        model: Any = self._loaded.model
-        ids_bt = torch.tensor([prompt], device=model.device)
-        with torch.inference_mode():
-            output_bt = model.generate(
-                input_ids=ids_bt,
-                attention_mask=torch.ones_like(ids_bt),
-                max_new_tokens=min(settings.max_new_tokens, self._window - len(prompt)),
-                do_sample=is_sampled,
-                num_beams=1,
-                temperature=settings.temperature if is_sampled else None,
-                top_p=settings.top_p if is_sampled else None,
-                top_k=0 if is_sampled else None,
-                eos_token_id=list(self._loaded.stop_ids),
-                pad_token_id=self._loaded.tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([stop_if_asked]),  # type: ignore[list-item]
+        options: dict[str, Any] = {
+            "stop_ids": self._loaded.stop_ids,
+            "pad_id": self._loaded.tokenizer.pad_token_id,
+            "max_new_tokens": min(settings.max_new_tokens, self._window - len(prompt)),
+            "should_stop": should_stop,
+        }
+        if settings.temperature > 0:
+            sampling = Sampling(settings.temperature, settings.top_p, settings.seed)
+            random_numbers = random_numbers_of(self._loaded, sampling)
+            answers = decode_batch(
+                self._loaded.model, [prompt], **options, sampling=sampling, random_numbers=random_numbers
             )
-        answer: list[int] = output_bt[0, len(prompt) :].tolist()
+        else:
+            answers = search_batch(self._loaded.model, [prompt], **options)
+        answer = answers[0]
         ending: Ending = "stop" if answer and answer[-1] in self._loaded.stop_ids else "length"
         text = str(self._loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip()
         return Answer(text, len(prompt), len(answer), "cancelled" if is_cancelled else ending)

@@ -18,9 +18,10 @@ from typing import IO, Any
 
 from overseer_training.errors import OverseerError
 from overseer_training.guards.judge import format_verdict
+from overseer_training.models.llama_file import PromptTooLongError
 from overseer_training.prompts import EXPLAIN_REQUEST, REPAIR_REQUEST, with_system
 from overseer_training.records import Platform, Turn
-from overseer_training.serving.backends import Answer, Backend, PromptTooLongError, Settings
+from overseer_training.serving.backends import Answer, Backend, Settings
 from overseer_training.serving.reply import Reply, judge_answer
 
 MOST_TURNS = 16  # requests and answers that are kept; chosen: dialogues that were trained on have at most 5 of each

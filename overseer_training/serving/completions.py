@@ -15,7 +15,7 @@ from typing import Any
 
 from overseer_training.errors import UsageError
 from overseer_training.models.generate import MAX_NEW_TOKENS
-from overseer_training.prompts import SYSTEM_PROMPTS
+from overseer_training.prompts import SYSTEM_PROMPTS, neutral
 from overseer_training.records import Platform
 from overseer_training.serving.backends import CONTEXT_TOKENS, Message
 from overseer_training.serving.reply import Reply
@@ -159,7 +159,8 @@ def _message(message: Any, place: str) -> Message:
         content.encode()
     except UnicodeEncodeError as error:  # half of a character, written as \\ud800
         raise RequestError(f"{place} has a content that is not text", place) from error
-    return {"role": ROLES[message["role"]], "content": content}
+    role = ROLES[message["role"]]
+    return {"role": role, "content": neutral(content) if role == "user" else content}
 
 
 def _number(

@@ -27,8 +27,9 @@ from typing import Any
 
 from overseer_training.config.machine import find_machine
 from overseer_training.errors import ModelError, UsageError
+from overseer_training.models.llama_file import PromptTooLongError
 from overseer_training.records import Platform
-from overseer_training.serving.backends import Answer, Backend, PromptTooLongError, Settings, load_backend, model_name
+from overseer_training.serving.backends import Answer, Backend, Settings, load_backend, model_name
 from overseer_training.serving.completions import (
     ChatRequest,
     RequestError,

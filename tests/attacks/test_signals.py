@@ -14,17 +14,17 @@ from overseer_training.training.checkpoint_paths import find_checkpoint, list_ch
 
 from .victim import SOAK, Zygote, losses_of
 
-OPTIONS = {"flags": {"max-steps": 40, "save-steps": 5}}
+STEPS = 40
+OPTIONS = {"flags": {"max-steps": STEPS, "save-steps": 5}}
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_the_run_goes_on_exactly(
     zygote: Zygote, undisturbed: Callable[..., object], tmp_path: pathlib.Path, number: int, expected: int
 ) -> None:
-    reference, rng = undisturbed(every_step=True, **OPTIONS), random.Random(number)
+    reference, rng, codes = undisturbed(every_step=True, **OPTIONS), random.Random(number), []
     for attempt in range(4 * SOAK):
         folder = tmp_path / str(attempt)
-        codes = []
         for _ in range(3):
             victim = zygote.start(folder, **OPTIONS)
             victim.wait_for("R")
@@ -33,13 +33,15 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(
             victim.kill(number)
             codes.append(victim.wait())
             made = len(losses_of(folder))
-            assert (
-                codes[-1] == 0 or find_checkpoint(folder / "checkpoints").name == f"step-{made:06d}"
-            )  # no step is lost
+            if made == STEPS:  # the signal came late: all was done, and nothing listened any more
+                assert codes[-1] in (0, expected, -number)
+                break
+            assert codes[-1] == expected
+            assert find_checkpoint(folder / "checkpoints").name == f"step-{made:06d}"  # no step is lost
             assert reference.has(find_checkpoint(folder / "checkpoints"))
-        assert expected in codes and set(codes) <= {0, expected}
         assert zygote.start(folder, **OPTIONS).wait() == 0
         assert losses_of(folder) == reference.losses
+    assert codes.count(expected) > len(codes) / 2  # most signals came in the middle
 
 
 def test_a_second_ctrl_c_ends_at_once_and_costs_no_checkpoint(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 import torch
 
 from overseer_training.models import load
 from overseer_training.models.custom import build_custom_model
-from overseer_training.models.decoding import Sampling
+from overseer_training.models.decoding import BEAMS, Sampling
 from overseer_training.models.generate import generate
 from overseer_training.prompts import with_system
 from overseer_training.records import Turn
@@ -35,7 +36,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> load.LoadedModel:
 
 def answers(loaded: load.LoadedModel, sampling: Sampling | None = None, copies: int = 1) -> list[str]:
     asked = [messages for messages in ASKED for _ in range(copies)]
-    return generate(loaded, asked, max_new_tokens=TOKENS, batch_size=3, sampling=sampling)
+    return generate(loaded, asked, max_new_tokens=TOKENS, batch_size=3, sampling=sampling, beams=1)
 
 
 def test_a_seed_repeats_what_was_drawn_and_another_draws_something_else(loaded: load.LoadedModel) -> None:
@@ -69,3 +70,20 @@ def test_without_room_for_chance_the_greedy_answer_is_drawn(loaded: load.LoadedM
 def test_what_nothing_can_be_drawn_with_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="temperature above 0"):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_likeliest_answer_is_searched_for_unless_something_else_is_asked(
+    loaded: load.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    def search(model: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+        searched.append(options["beams"])
+        return [[] for _ in prompts]
+
+    monkeypatch.setattr("overseer_training.models.generate.search_batch", search)
+    answers(loaded)
+    answers(loaded, Sampling())
+    assert not searched
+    generate(loaded, ASKED[:1], max_new_tokens=TOKENS)
+    assert searched == [BEAMS]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from overseer_training import custody
-from overseer_training.errors import ModelError, UsageError
+from overseer_training.errors import DataError, ModelError, UsageError
 from overseer_training.evaluation.checks import Check
 from overseer_training.evaluation.gate import Gate, read_gate, write_gate
 from overseer_training.learning.gate import hash_model
@@ -67,6 +67,16 @@ def test_no_override_without_its_entry(runs: pathlib.Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         promote_run(runs / "bad", REASON)
     assert (runs / "latest").resolve() == runs / "good"
+
+
+def test_no_promotion_without_its_entry(runs: pathlib.Path) -> None:
+    """Was promoted, and then an error that looked like a promotion that failed."""
+    write_gate(RunPaths(runs / "bad"), Gate((FINE,), hash_model(runs / "bad")))
+    (runs.parent / "state" / "audit.jsonl").mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot be opened"):
+        promote_run(runs / "bad")
+    assert (runs / "latest").resolve() == runs / "good"
+    assert read_gate(runs / "bad").replaced is None
 
 
 def test_a_run_that_passed_needs_no_reason_and_gets_no_entry_for_one(runs: pathlib.Path) -> None:

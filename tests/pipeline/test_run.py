@@ -193,6 +193,16 @@ def test_a_second_run_with_the_same_settings_takes_its_rows_from_the_first(run: 
     assert len(kept) == 1 and (kept[0] / "tokens" / "ids").stat().st_size > 0
 
 
+def test_a_passphrase_that_will_not_do_is_said_before_any_work(
+    workplace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("OVERSEER_PASSPHRASE", "short")
+    monkeypatch.setenv("OVERSEER_STATE", str(tmp_path))
+    code, output, errors = workplace.train_small("--max-steps", "1", "--run-name", "unsigned")
+    assert code == 2 and "the passphrase is too short" in errors and len(errors.splitlines()) == 1
+    assert "[1/" not in output
+
+
 def test_existing_data_is_used_again(run: pathlib.Path, workplace: Any) -> None:
     steps = ["--max-steps", "1", "--test-tasks", "0", "--run-name", "again", "--no-export", "--use-existing-data"]
     code, output, errors = workplace.finish(workplace.start_small(*steps))

@@ -64,6 +64,7 @@ def test_an_answer_is_right_by_what_it_does_and_by_what_it_names() -> None:
         "cat notes.txt",
         "tail -n 50 other.txt",
         "head -n 5 notes.txt # 50",
+        "head -n 500 notes.txt",
         "rm -rf /",
         "",
         "head -n 50 'notes.txt",
@@ -170,6 +171,19 @@ def test_without_new_answers_nothing_is_trained(paths: RunPaths, monkeypatch: py
 def test_it_is_off_unless_asked_for(paths: RunPaths, tmp_path: pathlib.Path) -> None:
     assert improve(plan_of(tmp_path), paths, {}, paths.model, None) == 0
     assert not paths.self_improvement.exists()
+
+
+def test_of_equally_frequent_right_answers_the_known_command_teaches(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, longer = "head -n 3 notes.txt", "head --lines 3 notes.txt"
+    asked = [Question("q", "command", "f", "the first 3 lines of notes.txt", [], "tiny", (reference,))]
+    monkeypatch.setattr("overseer_training.models.generate.generate", lambda *_, **__: [longer, reference])
+    plan = plan_of(paths.root.parent, "--self-improve", "1", "--self-improve-samples", "2")
+    improvement = self_improvement._Improvement(plan, paths, {"train": []}, paths.model, lambda text: None)
+    improvement._families = []
+    improvement._proof._scripts = {"tiny": ("seq 9 > notes.txt", "")}
+    assert [one.example.answer for one in improvement._sample(1, asked).rows] == [reference]
 
 
 def test_a_machine_without_a_sandbox_is_told_before_training(

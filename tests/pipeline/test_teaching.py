@@ -19,7 +19,7 @@ from overseer_training.config.resolve import resolve
 from overseer_training.data.sources.corpus import fill, load_families
 from overseer_training.evaluation.sandbox import find_sandbox
 from overseer_training.teachers.keys import ApiKey
-from overseer_training.teachers.write import answer, read_answer
+from overseer_training.teachers.write import answer, read_answer, repair
 
 SECRET = "AIza-a-key-that-nobody-may-see"
 
@@ -114,6 +114,26 @@ def test_an_answer_that_does_something_else_than_the_corpus_does_is_refused() ->
     assert (refusal(right), bool(refusal("scp -r"))) == (None, True)
 
 
+def test_a_command_that_leaves_out_what_was_asked_is_refused_where_it_does_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file of few lines let `cat` teach "the last 5 lines"."""
+    family = next(family for family in load_families() if family.split == "train" and family.command_for("linux"))
+    prover = teaching.Prover(find_sandbox(), [family])
+    monkeypatch.setitem(prover._scripts, family.fixture, ("seq 3 > server.log", ""))
+    monkeypatch.setitem(prover._repaired, "tial -n 5 server.log", "tail -n 5 server.log")
+    asked = answer("a", family.name, "show the last 5 lines of server.log", reference="tail -n 5 server.log")
+    failed = repair("b", family.name, "tial -n 5 server.log", 127, "bash: tial: command not found")
+
+    for assignment in (asked, failed):
+        refusals = {
+            command: prover.check(read_answer(assignment, json.dumps({"command": command}))[0])
+            for command in ("tail -n 5 server.log", "tail -5 server.log", "tail -n 50 server.log", "cat server.log")
+        }
+        assert list(refusals.values()) == [None, None, "leaves out 5", "leaves out 5"]
+        assert prover.effect_of(assignment, "cat server.log") == prover.effect_of(assignment, "tail -n 5 server.log")
+
+
 def test_the_key_of_gemini_is_sent_to_no_other_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, ApiKey | None] = {}
 
@@ -126,7 +146,10 @@ def test_the_key_of_gemini_is_sent_to_no_other_teacher(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(teaching, "open_teacher", Teacher)
     key = ApiKey(SECRET)
-    for names, holders in (("http://127.0.0.1:9#m,gemini:m", ["gemini:m"]), ("http://127.0.0.1:9#m", ["http://127.0.0.1:9#m"])):
+    for names, holders in (
+        ("http://127.0.0.1:9#m,gemini:m", ["gemini:m"]),
+        ("http://127.0.0.1:9#m", ["http://127.0.0.1:9#m"]),
+    ):
         given.clear()
         flags = build_parser().parse_args(["--llm-model", names])
         plan = resolve(flags, load_configuration(), find_machine(), for_run=True)

@@ -13,11 +13,11 @@ import time
 import pytest
 
 from overseer_training.errors import ModelError
+from overseer_training.models.llama_file import PromptTooLongError
 from overseer_training.prompts import with_system
 from overseer_training.records import Turn
 from overseer_training.serving.backends import (
     Backend,
-    PromptTooLongError,
     Settings,
     TransformersBackend,
     find_gguf,
@@ -127,7 +127,9 @@ def test_a_damaged_export_leaves_the_weights_to_answer(
     run = copied(run_folder, tmp_path)
     with (run / "export" / "model.gguf").open("r+b") as handle:
         handle.write(b"JUNK")
-    (run / "export" / "signature.json").unlink()  # damage to what is signed looks like a change by somebody, and is refused
+    (
+        run / "export" / "signature.json"
+    ).unlink()  # damage to what is signed looks like a change by somebody, and is refused
     backend = load_backend(run)
     assert backend.kind == "transformers" and "answering with the weights instead" in caplog.text
     assert backend.answer(asked("print hello"), Settings()).text == "echo hello"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from overseer_training.serving.backends import Answer, Backend, Message, PromptTooLongError, Settings
+from overseer_training.models.llama_file import PromptTooLongError
+from overseer_training.serving.backends import Answer, Backend, Message, Settings
 from overseer_training.serving.chat import Chat, converse
 
 ROOT = pathlib.Path(__file__).parents[2]
