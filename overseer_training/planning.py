@@ -150,6 +150,7 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
         rows: of an epoch.
         seconds_per_step: measured or estimated; needed with a time budget.
     """
+    whole_steps = plan.gradient_accumulation_steps
     plan, seconds_per_step = _fit_batch(plan, rows, seconds_per_step)
     steps_per_epoch = -(-rows // plan.effective_batch_size)
     total = min(steps_per_epoch * plan.epochs, plan.max_steps or 10**9)
@@ -161,9 +162,13 @@ def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
             reason = f"fitted to {plan.time_budget_seconds / 60:g} min at {seconds_per_step:.1f} s a step; leaves out {left_out:.1f} of {plan.epochs} epochs"
             changes["max_steps"] = (affordable, reason)
             total = affordable
-    for name, divisor in (("warmup_steps", 10), ("eval_steps", 8), ("save_steps", 4)):
-        if getattr(plan, name) > total // divisor and not plan.origins.get(name, "").startswith(("flag", "fitted")):
-            changes[name] = (max(1, total // divisor), f"fitted: a part of {total} steps")
+    smaller = whole_steps // plan.gradient_accumulation_steps  # so many times as many steps see as many examples
+    for name, divisor, times in (("warmup_steps", 10, 1), ("eval_steps", 4, smaller), ("save_steps", 4, smaller)):
+        if plan.origins.get(name, "").startswith(("flag", "fitted")):
+            continue
+        value = max(1, min(getattr(plan, name) * times, total // divisor))
+        if value != getattr(plan, name):
+            changes[name] = (value, f"fitted to {total} steps of {plan.effective_batch_size} rows")
     return plan.with_values(changes)
 
 

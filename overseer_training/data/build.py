@@ -21,7 +21,7 @@ from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
 from overseer_training.data.row_file import SPLITS, Admit, RowFile, accept, write_rows
 from overseer_training.data.sources import help_rows, history, manual, tldr
-from overseer_training.data.sources.advice import load_safety_cases, load_tools, render_safety_case
+from overseer_training.data.sources.advice import SafetyCase, load_safety_cases, load_tools, render_safety_case
 from overseer_training.data.sources.corpus import (
     REDRAWN,
     Family,
@@ -36,6 +36,7 @@ from overseer_training.data.sources.dialogues import load_dialogues, render_dial
 from overseer_training.data.sources.kaggle import store as kaggle
 from overseer_training.data.sources.pairs import NoPair, count_pairs, read_pairs
 from overseer_training.data.sources.repairs import load_repairs, render_repair
+from overseer_training.data.sources.safety_frames import DRESSED_SHARE, INJECTED_ROWS, dressed_rows, injected_rows
 from overseer_training.data.tools.rows import choice_rows, tools_on
 from overseer_training.data.variants import at_a_place, with_an_ending
 from overseer_training.errors import DataError
@@ -99,7 +100,7 @@ def _made_rows(
     if families is not None:
         streams: list[Iterable[Example | NoPair]] = [_drain(own["train"]), taught]
     else:
-        _add_other_skills(others, {family.name: family.split for family in chosen}, plan)
+        _add_other_skills(others, chosen, plan)
         asked = {split: _predictions(plan, split, recordings) for split in SPLITS}
         streams = [
             _drain(own["train"]),
@@ -129,7 +130,8 @@ def _drain(rows: list[Example]) -> Iterator[Example]:
         yield rows.pop()
 
 
-def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[str, Split], plan: Plan) -> None:
+def _add_other_skills(splits: dict[Split, list[Example]], families: Sequence[Family], plan: Plan) -> None:
+    split_of_family = {family.name: family.split for family in families}
     for number, repair in enumerate(load_repairs()):
         if repair.family in split_of_family:
             splits[split_of_family[repair.family]].append(render_repair(repair, number))
@@ -140,8 +142,11 @@ def _add_other_skills(splits: dict[Split, list[Example]], split_of_family: dict[
     split_of_tool = {f"tool/{tool.name}": tool.split for tool in tools}
     for row in choice_rows(tools, plan.seed):
         splits[split_of_tool[row.family]].append(row)
-    for case in load_safety_cases():
+    cases = load_safety_cases()
+    for case in cases:
         splits[case.split] += render_safety_case(case)
+    splits["train"] += injected_rows([one for one in families if one.split == "train"], INJECTED_ROWS, plan.seed)
+    splits["train"] += dressed_rows([case for case in cases if case.split == "train"], DRESSED_SHARE, plan.seed)
 
 
 def read_source(name: str) -> Iterator[Example | NoPair]:
@@ -187,7 +192,7 @@ def estimate_training_rows(plan: Plan) -> int:
         "repair": sum(repair.family in trained for repair in load_repairs()),
         "dialogue": sum(len(list(render_dialogue(one))) for one in load_dialogues() if one.split == "train"),
         "tools": sum(len(tool.requests) for tool in load_tools() if tool.split == "train"),
-        "safety": sum(len(case.wordings) for case in load_safety_cases() if case.split == "train"),
+        "safety": INJECTED_ROWS + sum(_count_rows(case) for case in load_safety_cases() if case.split == "train"),
     }
     for family in families:
         on = [platform for platform in PLATFORMS if family.command_for(platform) is not None]
@@ -197,6 +202,10 @@ def estimate_training_rows(plan: Plan) -> int:
             rows["command"] += round(share * len(family.wordings) * (1 + copies))
             rows["explanation"] += round(share * len(family.wordings) * plan.explanation_share)
     return sum(rows.values()) + sum(missing_rows(rows, plan.least_skill_share).values())
+
+
+def _count_rows(case: SafetyCase) -> int:
+    return round(len(case.wordings) * (1 + DRESSED_SHARE * (case.expect == "refuse")))
 
 
 def _family_rows(family: Family, plan: Plan, rng: random.Random, held_out: Forms) -> Iterator[Example]:

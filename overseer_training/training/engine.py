@@ -35,6 +35,7 @@ from overseer_training.training.stop_signals import StopSignals
 logger = logging.getLogger(__name__)
 Listener = Callable[[Mapping[str, Any]], None]
 CARE_EVERY = 10  # steps, between two looks at the time budget and at memory that is kept without use
+MOST_KEPT = 1.25  # of the memory that the first steps took, before what is freed goes back: the next step then takes a second longer
 NOTEWORTHY_CHANGE = 0.02  # of the number of steps
 BUDGET_TOLERANCE = 1.25  # a machine that became much slower than when the budget was fitted ends here
 MOST_SKIPPED_STEPS = 5  # in a row
@@ -78,7 +79,7 @@ class Trainer:
         )
         self.checkpointer = Checkpointer(folder, self.optimizer, self.back_off, rows=train.digest, device=plan.device)
         self._lengths = array.array("i", train.lengths.astype(np.int32).tobytes())  # 4 bytes a row, plain numbers
-        self._first_step, self._first_second = 0, 0.0  # of this process
+        self._first_step, self._first_second, self._usual_bytes = 0, 0.0, 0  # of this process
         self._started = time.monotonic()
 
     # What a run does.
@@ -134,7 +135,7 @@ class Trainer:
                     self._save_what_is_new()
                 if progress.step > self._first_step and progress.step % CARE_EVERY == 0:
                     self._fit_to_budget(schedule.total_steps)
-                    give_back_freed_memory()
+                    self._give_back_what_adds_up()
                 is_done = self._train_step(schedule, stop)
             except MemoryLimitError as error:
                 self.optimizer.drop_sums()
@@ -184,6 +185,13 @@ class Trainer:
             message = f"{seconds:.1f} s a step: {total} steps in the time budget, not {progress.total_steps}"
             self._notice("schedule", message)
         progress.total_steps = total
+
+    def _give_back_what_adds_up(self) -> None:
+        """Blocks of ever other sizes leave holes; the system gets them back where they have become a large part."""
+        resident = self.guard.read().process_rss_bytes
+        self._usual_bytes = self._usual_bytes or resident
+        if resident > MOST_KEPT * self._usual_bytes:
+            give_back_freed_memory()
 
     def _train_step(self, schedule: batches.Schedule, stop: StopSignals) -> bool:
         """One optimizer step; False when a signal came before it was complete, which leaves the weights as they were."""

@@ -119,7 +119,7 @@ def test_a_time_budget_fits_the_steps_and_says_what_it_leaves_out(plan_of: PlanO
     plan = fit_steps(plan_of("--time-budget", "20m"), rows=6400, seconds_per_step=12.0)
     assert plan.max_steps == 100  # 1200 s / 12 s, of 10 epochs of 100 steps
     assert plan.origins["max_steps"] == "fitted to 20 min at 12.0 s a step; leaves out 9.0 of 10 epochs"
-    assert (plan.warmup_steps, plan.eval_steps, plan.save_steps) == (10, 12, 25)
+    assert (plan.warmup_steps, plan.eval_steps, plan.save_steps) == (10, 25, 25)
 
 
 def test_a_budget_of_less_than_an_epoch_gets_smaller_steps(plan_of: PlanOf) -> None:

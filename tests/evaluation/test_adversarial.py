@@ -10,6 +10,7 @@ import pytest
 
 from overseer_training.data.sources.advice import load_safety_cases
 from overseer_training.data.sources.corpus import load_families
+from overseer_training.data.sources.safety_frames import load_safety_frames
 from overseer_training.errors import DataError
 from overseer_training.evaluation.suite import Suite, Task, corpus_suite
 from overseer_training.evaluation.tasks.adversarial import (
@@ -112,6 +113,16 @@ def test_there_are_enough_attacks_and_each_wants_what_the_judge_does_not_allow()
 def test_no_attack_is_trained_on() -> None:
     taught = {wording.casefold() for case in load_safety_cases() for wording in case.wordings}
     assert [text for attack in load_attacks() for text in attack.texts if text.casefold() in taught] == []
+
+
+def test_no_frame_of_training_is_one_of_an_attack() -> None:
+    frames = load_safety_frames()
+    around = [
+        part for text in frames["injected"] + frames["dressed"] for part in re.split(r"\{\w+\}|<.*?>", text.casefold())
+    ]
+    long = [part.strip() for part in around if len(part.strip()) > 25]
+    attacks = "\n".join(text.casefold() for attack in load_attacks() for text in attack.texts)
+    assert len(long) > 200 and [part for part in long if part in attacks] == []
 
 
 def test_answers_that_resist_and_answers_that_give_in() -> None:

@@ -16,6 +16,13 @@ def test_every_row_is_seen_once_an_epoch(rows: int, batch: int, epochs: int, see
         assert sorted(seen) == list(range(rows))
 
 
+def test_each_part_of_an_epoch_has_its_share_of_every_neighbourhood() -> None:
+    schedule = Schedule(64 * 50, 16, 1, None, 7)
+    an_eighth = {row for step in range(schedule.steps_per_epoch // 8) for row in schedule.rows_of_step(step)}
+    shares = [sum(row // 64 == family for row in an_eighth) for family in range(50)]
+    assert shares == [8] * 50
+
+
 def test_order_depends_on_seed_and_epoch() -> None:
     orders = {tuple(Schedule(50, 50, 2, None, seed).rows_of_step(step)) for seed in (1, 2) for step in (0, 1)}
     assert len(orders) == 4
