@@ -28,7 +28,7 @@ from overseer_training.errors import (
 )
 from overseer_training.files import write_text
 from overseer_training.gathering import Gathering, take_api_key
-from overseer_training.planning import check_memory, choose_start, fit_steps, forecast_run
+from overseer_training.planning import check_memory, choose_start, fit_steps, forecast_run, rows_of_probe
 from overseer_training.records import Example, RunPaths
 from overseer_training.run_folder import (
     log_to,
@@ -176,13 +176,12 @@ class Session:
             )
             schedule = Schedule(len(train), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
             is_resumed = self.checkpoint is not None
-            hand_out(self.world, plan, model, train, validation, schedule, is_resumed=is_resumed)
+            probe = dataclasses.replace(schedule, batch_size=rows_of_probe(plan))
+            hand_out(self.world, plan, model, train, validation, probe, is_resumed=is_resumed)
             if self.checkpoint is None:
-                seconds = trainer.measure_step_seconds(schedule)
-                batch = plan.effective_batch_size
-                plan = fit_steps(plan, len(train), seconds)
-                seconds = seconds * plan.effective_batch_size / batch if seconds is not None else None
-                forecast = forecast_run(plan, len(train), seconds)
+                seconds_per_row = trainer.measure_step_seconds(probe) / probe.batch_size
+                plan = fit_steps(plan, len(train), seconds_per_row * plan.effective_batch_size)
+                forecast = forecast_run(plan, len(train), seconds_per_row * plan.effective_batch_size)
                 write_text(self.paths.plan, plan.as_json(forecast))
             else:
                 trainer.restore(load_checkpoint(self.checkpoint))

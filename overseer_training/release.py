@@ -108,9 +108,8 @@ def _export(
         requests = [with_system(example.turns[:1], example.platform) for example in chosen]
     say(f"  writing {', '.join(kinds)} to {paths.export}")
     ollama = OllamaServer(ollama_name) if "ollama" in kinds else None
-    manifest = export_run(paths, kinds, parity_requests=requests, ollama=ollama, thresholds=thresholds, notify=say)
-    custody.record("export", run=root.resolve().name, reason=", ".join(kinds)[: custody.SHORT])
-    return manifest
+    custody.record("export", run=root.resolve().name, reason=", ".join(kinds)[: custody.SHORT])  # before, as overrides
+    return export_run(paths, kinds, parity_requests=requests, ollama=ollama, thresholds=thresholds, notify=say)
 
 
 def _record_override(event: Any, root: pathlib.Path, overridden: str, reason: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from overseer_training.config.plan import Plan, format_plan, read_plan
 from overseer_training.config.resolve import fit_learning_rate
 from overseer_training.errors import DataError
-from overseer_training.planning import fit_steps
+from overseer_training.planning import fit_steps, rows_of_probe
 
 PlanOf = Callable[..., Plan]
 
@@ -137,6 +137,17 @@ def test_a_budget_of_less_than_an_epoch_gets_smaller_steps(plan_of: PlanOf) -> N
     assert (given.effective_batch_size, given.effective_learning_rate) == (16, 3e-4)
     for kept in (("--time-budget", "1h"), ("--time-budget", "10m", "--gradient-accumulation-steps", "16")):
         assert fit_steps(plan_of("--method", "full", *kept), 6400, 12.0).effective_batch_size == 64
+
+
+def test_the_probe_has_the_steps_that_a_short_budget_gets(plan_of: PlanOf) -> None:
+    assert rows_of_probe(plan_of("--time-budget", "10m", "--method", "full")) == 16
+    for kept in (
+        ("--method", "lora"),
+        ("--method", "full", "--max-steps", "9"),
+        ("--gradient-accumulation-steps", "16"),
+    ):
+        assert rows_of_probe(plan_of("--time-budget", "10m", *kept)) == 64
+    assert rows_of_probe(plan_of("--method", "full")) == 64
 
 
 def test_a_budget_that_is_long_enough_changes_no_step_count(plan_of: PlanOf) -> None:

@@ -146,3 +146,13 @@ def test_a_text_that_is_no_bash_does_not_parse() -> None:
 @given(st.text(max_size=60))
 def test_any_text_can_be_read(text: str) -> None:
     read_script(text)
+
+
+def test_loops_in_loops_are_read_a_bounded_number_of_times() -> None:
+    """Eight values in each of eight loops were 16 million passes."""
+    nested = "[ -n x ]"
+    for depth in range(8):
+        nested = f"for v{depth} in a b c d e f g h; do {nested}; done"
+    assert read_script(nested + "; rm -rf /").calls[-1].texts == ("-rf", "/")
+    two = "for a in x y; do for b in 1 2; do echo $a$b; done; done"
+    assert [call.texts for call in read_script(two).calls] == [("x1",), ("x2",), ("y1",), ("y2",)]
