@@ -7,6 +7,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)  # speed is never asserted in a test
+settings.load_profile("shared machine")
 
 
 def pytest_configure() -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
 
 from overseer_training.config.flags import build_parser
 from overseer_training.config.load import load_configuration
 from overseer_training.config.machine import GIB, Machine
 from overseer_training.config.plan import Plan
 from overseer_training.config.resolve import resolve
-
-settings.register_profile("shared machine", deadline=None)  # speed is never asserted in a test
-settings.load_profile("shared machine")
 
 PLAIN_CPU = Machine("Linux", "plain", 2, 16 * GIB, frozenset(), has_mps=False, has_cuda=False)
 AMX_CPU = Machine("Linux", "amx", 2, 16 * GIB, frozenset({"amx_bf16"}), has_mps=False, has_cuda=False)

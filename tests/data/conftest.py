@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from overseer_training.config.flags import build_parser
 from overseer_training.config.load import load_configuration
@@ -14,9 +13,6 @@ from overseer_training.config.machine import Machine
 from overseer_training.config.plan import Plan
 from overseer_training.config.resolve import resolve
 from overseer_training.data.sources.corpus import Family
-
-settings.register_profile("shared machine", deadline=None)  # speed is never asserted in a test
-settings.load_profile("shared machine")
 
 MACHINE = Machine("Linux", "plain", 2, 2**34, frozenset(), has_mps=False, has_cuda=False)
 STARTS = ("list", "show me", "which are", "I need", "give me", "print")

@@ -97,7 +97,7 @@ def test_garbage_is_one_clear_line(tmp_path: pathlib.Path, content: bytes, says:
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=300), st.text('0123456789,;.:-\n "e%', max_size=400).map(str.encode)))
 def test_no_content_gives_another_error_than_ours(tmp_path: pathlib.Path, content: bytes) -> None:
     path = tmp_path / "a.csv"

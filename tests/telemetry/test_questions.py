@@ -200,14 +200,14 @@ def test_answers_in_other_words_are_read_or_given_up(kind: str, text: str, read:
     assert parse_answer(QUESTIONS[kind], text) == read
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(max_size=60), kind=st.sampled_from(sorted(QUESTIONS)))
 def test_no_text_breaks_the_parser(text: str, kind: str) -> None:
     read = parse_answer(QUESTIONS[kind], text)
     assert read is None or render_answer(QUESTIONS[kind], read)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=st.lists(st.none() | st.floats(-1e12, 1e12), min_size=3, max_size=40).filter(
         lambda v: any(x is not None for x in v)
