@@ -27,7 +27,7 @@ class RowBlock:
     """Rows of similar length, padded to `longest` tokens.
 
     Attributes:
-        queries, keys: its places among those of all blocks.
+        queries, keys, scores: its places among those of all blocks.
         mask_r11tk: (rows, 1, 1, longest, shared + longest) 0 where a token may look, else very negative; in the dtype of the products.
         children_pr: (parents, rows) 1 where a row continues a parent; in the same dtype.
     """
@@ -35,6 +35,7 @@ class RowBlock:
     rows: int
     queries: slice
     keys: slice
+    scores: slice
     mask_r11tk: torch.Tensor
     children_pr: torch.Tensor
 
@@ -48,6 +49,7 @@ class RowLayout:
 
     Attributes:
         query_slots, key_slots: int64, for each query and key of the blocks, the head of the sequence that it is; 0 where it is none.
+        scores: how many scores there is room for, of all blocks together.
         queries, keys: int64, for each head of the sequence, its place in the blocks.
         unused_queries: int64, those of the blocks that are no head of the sequence.
         shared: tokens of each parent.
@@ -59,6 +61,7 @@ class RowLayout:
     queries: torch.Tensor
     keys: torch.Tensor
     unused_queries: torch.Tensor
+    scores: int
     shared: int
 
 
@@ -127,32 +130,36 @@ class _Attend(torch.autograd.Function):
             query_nhd, key_ngd = (_rotate(heads, cosine, sine) for heads in (query_nhd, key_ngd))
         query = query_nhd.reshape(-1, width).index_select(0, layout.query_slots).mul_(scale)
         key, value = (heads.reshape(-1, width).index_select(0, layout.key_slots) for heads in (key_ngd, value_ngd))
-        mixed, all_weights = torch.empty_like(query), []
+        mixed, all_weights = torch.empty_like(query), query.new_empty(layout.scores)
         groups = key_ngd.shape[1]
         for block in layout.blocks:
             queries, mixes = _parts(block.rows * groups, block.queries, query, mixed)
             keys, values = _parts(block.rows * groups, block.keys, key, value)
-            scores = queries @ keys.mT
-            scores.view(block.rows, groups, -1, *block.mask_r11tk.shape[-2:]).add_(block.mask_r11tk)
-            all_weights.append(torch.softmax(scores, -1))
-            torch.bmm(all_weights[-1], values, out=mixes)
-        ctx.save_for_backward(query, key, value, cosine, sine, *all_weights)
+            weights = all_weights[block.scores].view(len(queries), -1, keys.shape[1])
+            torch.bmm(queries, keys.mT, out=weights)
+            weights.view(block.rows, groups, -1, *block.mask_r11tk.shape[-2:]).add_(block.mask_r11tk)
+            torch.softmax(weights, -1, out=weights)
+            torch.bmm(weights, values, out=mixes)
+        ctx.save_for_backward(query, key, value, cosine, sine, all_weights)
         ctx.scale, ctx.layout, ctx.heads, ctx.groups = scale, layout, query_nhd.shape[1], groups
         return mixed.index_select(0, layout.queries).view(len(query_nhd), -1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, cosine, sine, *all_weights = ctx.saved_tensors
+        query, key, value, cosine, sine, all_weights = ctx.saved_tensors
         layout, groups, width = ctx.layout, ctx.groups, query.shape[-1]
         slope = upstream[0].reshape(-1, width).index_select(0, layout.query_slots)
         slope.index_fill_(0, layout.unused_queries, 0)
         query_slope, key_slope, value_slope = (torch.empty_like(block) for block in (query, key, value))
-        for weights, block in zip(all_weights, layout.blocks, strict=True):
+        all_scores = torch.empty_like(all_weights)
+        for block in layout.blocks:
             batch = block.rows * groups
             queries, slopes, to_queries = _parts(batch, block.queries, query, slope, query_slope)
             keys, values, to_keys, to_values = _parts(batch, block.keys, key, value, key_slope, value_slope)
+            weights, scores = (flat[block.scores].view(batch, -1, keys.shape[1]) for flat in (all_weights, all_scores))
             torch.bmm(weights.mT, slopes, out=to_values)
-            scores = torch.ops.aten._softmax_backward_data(slopes @ values.mT, weights, -1, weights.dtype)
+            torch.bmm(slopes, values.mT, out=scores)
+            torch.ops.aten._softmax_backward_data.out(scores, weights, -1, weights.dtype, grad_input=scores)
             torch.bmm(scores, keys, out=to_queries)
             torch.bmm(scores.mT, queries, out=to_keys)
         query_nhd = query_slope.index_select(0, layout.queries).mul_(ctx.scale).view(-1, ctx.heads, width)

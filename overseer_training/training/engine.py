@@ -35,7 +35,7 @@ from overseer_training.training.stop_signals import StopSignals
 logger = logging.getLogger(__name__)
 Listener = Callable[[Mapping[str, Any]], None]
 CARE_EVERY = 10  # steps, between two looks at the time budget and at memory that is kept without use
-MOST_KEPT = 1.25  # of the memory that the first steps took, before what is freed goes back: the next step then takes a second longer
+MOST_KEPT = 1.5  # of the memory that the first steps took, before what is freed goes back: the next step then takes a second longer
 NOTEWORTHY_CHANGE = 0.02  # of the number of steps
 BUDGET_TOLERANCE = 1.25  # a machine that became much slower than when the budget was fitted ends here
 MOST_SKIPPED_STEPS = 5  # in a row

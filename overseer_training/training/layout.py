@@ -15,6 +15,8 @@ import torch
 from overseer_training.models.attention import RowBlock, RowLayout
 
 LENGTH_MULTIPLE = 8  # padded lengths are few, so that kernels and allocators see few shapes
+SLOT_MULTIPLE = 512  # of heads in all blocks, for the same reason
+SCORE_MULTIPLE = 1 << 16
 SIMILAR = 0.65  # of the longest row of a block; shorter ones begin a new block (chosen: a block costs about ten operations a layer)
 BLOCKED = -1e4  # added to scores that must not count; far below any score, and exact enough in bf16
 UNUSED = -1  # a place of a block that holds no token
@@ -24,7 +26,15 @@ Numbers = npt.NDArray[np.int64]
 
 def padded_length(length: int) -> int:
     """The next multiple that rows are filled up to."""
-    return math.ceil(length / LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    return _multiple(length, LENGTH_MULTIPLE)
+
+
+def _multiple(count: int, of: int) -> int:
+    return math.ceil(count / of) * of
+
+
+def _filled_up(slots: Numbers) -> Numbers:
+    return np.pad(slots, (0, _multiple(len(slots), SLOT_MULTIPLE) - len(slots)), constant_values=UNUSED)
 
 
 def make_layout(
@@ -49,7 +59,7 @@ def make_layout(
     query_slots: list[Numbers] = []
     key_slots: list[Numbers] = []
     queries, keys = (np.zeros(starts[-1] * count, np.int64) for count in heads)
-    query_count = key_count = 0
+    query_count = key_count = score_count = 0
     for rows in _similar_rows(lengths):
         token = np.arange(padded_length(int(lengths[rows[0]])))
         own_rt = np.where(token < lengths[rows, None], starts[rows, None] + token, UNUSED)
@@ -69,11 +79,13 @@ def make_layout(
         for slots, places, first in ((of_queries, queries, query_count), (own_keys, keys, key_count)):
             used = np.flatnonzero(slots != UNUSED)
             places[slots[used]] = first + used
+        scores = len(of_queries) * (shared + len(token))
         blocks.append(
             RowBlock(
                 rows=len(rows),
                 queries=slice(query_count, query_count + len(of_queries)),
                 keys=slice(key_count, key_count + len(of_keys)),
+                scores=slice(score_count, score_count + scores),
                 mask_r11tk=torch.from_numpy(mask_rtk[:, None, None]).to(device, dtype),
                 children_pr=torch.from_numpy(children_pr).to(device, dtype),
             )
@@ -81,7 +93,8 @@ def make_layout(
         query_slots.append(of_queries)
         key_slots.append(of_keys)
         query_count, key_count = query_count + len(of_queries), key_count + len(of_keys)
-    all_queries, all_keys = np.concatenate(query_slots), np.concatenate(key_slots)
+        score_count += scores
+    all_queries, all_keys = (_filled_up(np.concatenate(slots)) for slots in (query_slots, key_slots))
     return RowLayout(
         blocks=tuple(blocks),
         query_slots=torch.from_numpy(np.maximum(all_queries, 0)).to(device),
@@ -89,6 +102,7 @@ def make_layout(
         queries=torch.from_numpy(queries).to(device),
         keys=torch.from_numpy(keys).to(device),
         unused_queries=torch.from_numpy(np.flatnonzero(all_queries == UNUSED)).to(device),
+        scores=_multiple(score_count, SCORE_MULTIPLE),
         shared=shared,
     )
 

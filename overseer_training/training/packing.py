@@ -18,6 +18,7 @@ from overseer_training.errors import DataError
 from overseer_training.models.attention import NAME as PACKED_ROWS
 from overseer_training.training.layout import make_layout, padded_length
 
+TOKEN_MULTIPLE = 64  # of a packed micro-batch: few sizes, of which freed ones fit again (docs/performance.md)
 SAME_START = 6  # tokens; rows that agree in them are looked at for a shared start (chosen: the head of a chat template)
 
 Tokens = npt.NDArray[np.int32]
@@ -85,9 +86,14 @@ def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dty
     pieces = [ids[kind][:shared] for kind in kinds]
     pieces += [row if parent is None else row[shared:] for row, parent in zip(ids, parents, strict=True)]
     offsets = [0] * len(kinds) + [0 if parent is None else shared for parent in parents]
+    filler = -sum(map(len, pieces)) % TOKEN_MULTIPLE
+    if filler:  # a row that nobody looks at
+        pieces.append(np.zeros(filler, np.int32))
+        offsets.append(0)
     lengths = [len(piece) for piece in pieces]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     parent_of = [None] * len(kinds) + [None if parent is None else kinds.index(parent) for parent in parents]
+    parent_of += [None] * (len(pieces) - len(parent_of))
     inputs = {
         "input_ids": np.concatenate(pieces)[None].astype(np.int64),
         "position_ids": np.concatenate(
