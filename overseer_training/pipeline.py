@@ -175,12 +175,9 @@ class Session:
                 world=self.world,
             )
             schedule = Schedule(len(train), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
-            is_resumed = self.checkpoint is not None
-            probe = dataclasses.replace(schedule, batch_size=rows_of_probe(plan))
-            hand_out(self.world, plan, model, train, validation, probe, is_resumed=is_resumed)
+            hand_out(self.world, plan, model, train, validation)
             if self.checkpoint is None:
-                seconds_per_row = trainer.measure_step_seconds(probe) / probe.batch_size
-                plan = fit_steps(plan, len(train), seconds_per_row * plan.effective_batch_size)
+                plan, seconds_per_row = self._fit_steps(trainer, plan, schedule)
                 forecast = forecast_run(plan, len(train), seconds_per_row * plan.effective_batch_size)
                 write_text(self.paths.plan, plan.as_json(forecast))
             else:
@@ -194,6 +191,18 @@ class Session:
         for line in format_plan(plan, forecast).splitlines():
             self.terminal.say(line)
         return trainer, schedule, tokenizer, base
+
+    def _fit_steps(self, trainer: Any, plan: Plan, schedule: Any) -> tuple[Plan, float]:
+        """`plan` with steps that fit its time, and seconds a row; timed with small steps, and again where it keeps the large ones."""
+        from overseer_training.training.follower import measure_step
+
+        rows = rows_of_probe(plan)
+        while True:
+            seconds = measure_step(self.world, trainer, dataclasses.replace(schedule, batch_size=rows)) / rows
+            fitted = fit_steps(plan, schedule.rows, seconds * plan.effective_batch_size)
+            if rows in (fitted.effective_batch_size, plan.effective_batch_size):
+                return fitted, seconds
+            rows = plan.effective_batch_size
 
     def train(self, trainer: Any, schedule: Any) -> Any:
         from overseer_training.reporting.events import MetricsFile, broadcast

@@ -144,7 +144,9 @@ def _for_launch(plan: Plan) -> Plan:
 
 
 def fit_steps(plan: Plan, rows: int, seconds_per_step: float | None) -> Plan:
-    """`plan` with steps fitted to its time budget, and warm-up, saves and evaluations fitted to few steps.
+    """`plan` with steps fitted to its time budget, and warm-up, saves and validations fitted to their number and size.
+
+    Validations and saves come after as many examples as configured, however small the steps, and at least four times in a run.
 
     Args:
         rows: of an epoch.
@@ -197,8 +199,8 @@ def rows_of_probe(plan: Plan) -> int:
     """Rows of the steps that are timed before training: of smaller ones where the plan may come to have these."""
     is_given = plan.origins.get("gradient_accumulation_steps", "").startswith(("flag", "fitted"))
     is_fixed = plan.time_budget_seconds is None or plan.max_steps is not None or plan.method != "full" or is_given
-    smaller = plan.effective_batch_size // SMALLER_STEPS
-    is_possible = plan.gradient_accumulation_steps >= SMALLER_STEPS and smaller >= plan.world_size
+    smaller = plan.micro_batch_size * (plan.gradient_accumulation_steps // SMALLER_STEPS)
+    is_possible = smaller >= max(1, plan.world_size)
     return smaller if is_possible and not is_fixed else plan.effective_batch_size
 
 

@@ -145,7 +145,8 @@ def _add_other_skills(splits: dict[Split, list[Example]], families: Sequence[Fam
     cases = load_safety_cases()
     for case in cases:
         splits[case.split] += render_safety_case(case)
-    splits["train"] += injected_rows([one for one in families if one.split == "train"], INJECTED_ROWS, plan.seed)
+    training = [family for family in families if family.split == "train"]
+    splits["train"] += injected_rows(training, INJECTED_ROWS, plan.seed, plan.macos_share)
     splits["train"] += dressed_rows([case for case in cases if case.split == "train"], DRESSED_SHARE, plan.seed)
 
 

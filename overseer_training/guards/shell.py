@@ -15,7 +15,7 @@ import tree_sitter_bash
 from overseer_training.guards.words import Node, Word, WordReader, joined
 
 MOST_VALUES = 8  # of a loop whose body is read once for each; with more, the variable is unknown
-MOST_PASSES = 64  # of loops in loops; with more, the variables of the inner ones are unknown
+MOST_PASSES = 64  # through a loop and those in it; in later ones, the variables of the inner ones are unknown
 MOST_CALLS = 200  # of one text; what follows is not read, and the script is not whole
 DEEPEST_TREE = 200  # nodes within nodes; chosen: the reader has about 400 levels before Python stops it
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -150,7 +150,7 @@ class _Reader:
         self.words = WordReader(source)
         self.script = Script()
         self.finds_endless = finds_endless
-        self.passes = 1  # through the loops that are being read, one in the other
+        self.depth = self.passes = 0  # of the loops that are being read, one in the other
 
     def visit(self, node: Node, piped: Call | None, redirects: tuple[Redirect, ...] = ()) -> Call | None:
         """Read `node`; gives the last call in it, which a pipe would read from."""
@@ -274,14 +274,17 @@ class _Reader:
             return piped
         starts_many = any(child.type == "&" for child in body.children) and "wait" not in self.words.text(body)
         self.script.is_endless |= starts_many and MANY_PASSES.search(self.words.text(node)) is not None
-        are_known = 0 < len(values) <= MOST_VALUES and self.passes * len(values) <= MOST_PASSES
+        are_known = 0 < len(values) <= MOST_VALUES and self.passes < MOST_PASSES
         known = values if are_known else [Word("", is_certain=False)]
         last: Call | None = None
-        self.passes *= len(known)
+        self.depth += 1
         for value in known:
+            self.passes += 1
             self.words.assign(self.words.text(variable), [value])
             last = self.visit(body, piped, redirects) or last
-        self.passes //= len(known)
+        self.depth -= 1
+        if self.depth == 0:
+            self.passes = 0
         return last
 
     def _function(self, node: Node) -> None:
@@ -306,6 +309,7 @@ class _Reader:
             return
         # The loop is without end already: a reader that looked for more of them would read what is nested 2^depth times.
         inside = _Reader(self.words.source, finds_endless=False)
+        inside.depth, inside.passes = self.depth, self.passes
         inside.visit(body, None)
         starts_many = any(child.type == "&" for child in body.children)
         pauses = any(call.name in PAUSES for call in inside.script.calls)

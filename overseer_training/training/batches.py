@@ -13,6 +13,7 @@ import numpy.typing as npt
 from overseer_training.data.tokenize import IGNORED, TokenSet
 from overseer_training.training.layout import padded_length
 
+ORDER = 2  # which order of rows this is; a checkpoint that was made in another one is refused
 PARTS = 32  # of an epoch; chosen: a family has about twice as many rows
 
 

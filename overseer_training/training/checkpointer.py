@@ -11,7 +11,7 @@ import pathlib
 import torch
 
 from overseer_training.errors import CheckpointError
-from overseer_training.training import checkpoints
+from overseer_training.training import batches, checkpoints
 from overseer_training.training.back_off import BackOff
 from overseer_training.training.optimizer import MasterAdamW
 from overseer_training.training.progress import Progress
@@ -50,6 +50,7 @@ class Checkpointer:
             "recomputes": self._back_off.recomputes,
             "random": random_state(self._device),
             "rows": self._rows,
+            "order": batches.ORDER,
         }
         path = checkpoints.save_checkpoint(self.folder, checkpoints.Checkpoint(weights, moments, state))
         self.saved_step = progress.step
@@ -64,7 +65,10 @@ class Checkpointer:
         state = dict(checkpoint.state)
         try:
             rows, random, recomputes = (state.pop(name) for name in ("rows", "random", "recomputes"))
-            token_budget, progress = state.pop("token_budget"), Progress(**state)
+            order, token_budget = state.pop("order"), state.pop("token_budget")
+            progress = Progress(**state)
+            if order != batches.ORDER:
+                raise KeyError(order)
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{checkpoint.path} is of another version of this program; start a new run"

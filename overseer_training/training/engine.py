@@ -22,7 +22,6 @@ from overseer_training.data.tokenize import TokenSet
 from overseer_training.errors import MemoryLimitError, OverseerError, TrainingError
 from overseer_training.models.choose import tokens_at_once
 from overseer_training.training import batches, checkpoints, packing
-from overseer_training.training.allocator import give_back_freed_memory
 from overseer_training.training.back_off import BackOff
 from overseer_training.training.checkpointer import Checkpointer
 from overseer_training.training.distributed import World
@@ -35,7 +34,6 @@ from overseer_training.training.stop_signals import StopSignals
 logger = logging.getLogger(__name__)
 Listener = Callable[[Mapping[str, Any]], None]
 CARE_EVERY = 10  # steps, between two looks at the time budget and at memory that is kept without use
-MOST_KEPT = 1.5  # of the memory that the first steps took, before what is freed goes back: the next step then takes a second longer
 NOTEWORTHY_CHANGE = 0.02  # of the number of steps
 BUDGET_TOLERANCE = 1.25  # a machine that became much slower than when the budget was fitted ends here
 MOST_SKIPPED_STEPS = 5  # in a row
@@ -79,7 +77,7 @@ class Trainer:
         )
         self.checkpointer = Checkpointer(folder, self.optimizer, self.back_off, rows=train.digest, device=plan.device)
         self._lengths = array.array("i", train.lengths.astype(np.int32).tobytes())  # 4 bytes a row, plain numbers
-        self._first_step, self._first_second, self._usual_bytes = 0, 0.0, 0  # of this process
+        self._first_step, self._first_second = 0, 0.0  # of this process
         self._started = time.monotonic()
 
     # What a run does.
@@ -135,7 +133,7 @@ class Trainer:
                     self._save_what_is_new()
                 if progress.step > self._first_step and progress.step % CARE_EVERY == 0:
                     self._fit_to_budget(schedule.total_steps)
-                    self._give_back_what_adds_up()
+                    self.guard.give_back_what_adds_up()
                 is_done = self._train_step(schedule, stop)
             except MemoryLimitError as error:
                 self.optimizer.drop_sums()
@@ -185,13 +183,6 @@ class Trainer:
             message = f"{seconds:.1f} s a step: {total} steps in the time budget, not {progress.total_steps}"
             self._notice("schedule", message)
         progress.total_steps = total
-
-    def _give_back_what_adds_up(self) -> None:
-        """Blocks of ever other sizes leave holes; the system gets them back where they have become a large part."""
-        resident = self.guard.read().process_rss_bytes
-        self._usual_bytes = self._usual_bytes or resident
-        if resident > MOST_KEPT * self._usual_bytes:
-            give_back_freed_memory()
 
     def _train_step(self, schedule: batches.Schedule, stop: StopSignals) -> bool:
         """One optimizer step; False when a signal came before it was complete, which leaves the weights as they were."""
@@ -365,7 +356,10 @@ class Trainer:
             logger.warning("the best weights, of step %d, are damaged or missing: the last ones are used", step)
 
     def measure_step_seconds(self, schedule: batches.Schedule, repeats: int = 2) -> float:
-        """Seconds of a step on this machine now, from `repeats` after a warm-up; changes no weight and draws no random number."""
+        """Seconds of a step on this machine now, without the update of the weights, from `repeats` after a warm-up.
+
+        Changes no weight and draws no random number.
+        """
         rng = torch.get_rng_state()
         seconds = []
         for repeat in range(repeats + 1):

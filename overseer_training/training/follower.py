@@ -29,43 +29,40 @@ PART = 1 << 22  # numbers that travel together: 16 MiB of ids
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """Everything that a process must know before it can train, but for tokens and weights.
-
-    Attributes:
-        is_resumed: no speed is measured then, since the plan is made.
-    """
+    """Everything that a process must know before it can train, but for tokens and weights."""
 
     plan: Plan
     architecture: Architecture
-    schedule: Schedule
-    is_resumed: bool
 
 
-def hand_out(
-    world: World,
-    plan: Plan,
-    model: Any,
-    train: TokenSet,
-    validation: TokenSet,
-    schedule: Schedule,
-    *,
-    is_resumed: bool,
-) -> None:
-    """Give the other processes what they need; called by the first one, which must measure or restore next, as they do."""
+def hand_out(world: World, plan: Plan, model: Any, train: TokenSet, validation: TokenSet) -> None:
+    """Give the other processes what they need; called by the first one, which may measure steps next, and agrees on a start then."""
     if world.size == 1:
         return
-    world.share(Assignment(plan, architecture_of(model), schedule, is_resumed))
+    world.share(Assignment(plan, architecture_of(model)))
     for tokens in (train, validation):
         share_tokens(world, tokens)
     world.use(plan.device)
     _copy_weights(world, model)
 
 
+def measure_step(world: World, trainer: Trainer, schedule: Schedule) -> float:
+    """Seconds of a step of `schedule`, which all processes make together; called by the first one."""
+    world.share(schedule)
+    return trainer.measure_step_seconds(schedule)
+
+
 def agree_on_start(world: World, trainer: Trainer, schedule: Schedule) -> Schedule:
-    """Let every process go on from the first one's weights, counters and plan; the schedule of all."""
+    """Let every process go on from the first one's weights, counters and plan; called by the first one, whose schedule is that of all."""
+    world.share(None)  # nothing more is measured
+    return _go_on_from_first(world, trainer, schedule)
+
+
+def _go_on_from_first(world: World, trainer: Trainer, schedule: Schedule | None) -> Schedule:
     trainer.copy_from_first()
-    trainer.plan, schedule = world.share((trainer.plan, schedule))
-    return schedule
+    trainer.plan, agreed = world.share((trainer.plan, schedule))
+    assert agreed is not None  # the first process has one
+    return agreed
 
 
 def follow(world: World) -> int:
@@ -90,9 +87,9 @@ def follow(world: World) -> int:
         listener=lambda event: None,
         world=world,
     )
-    if not assignment.is_resumed:
-        trainer.measure_step_seconds(assignment.schedule)
-    schedule = agree_on_start(world, trainer, assignment.schedule)
+    while (measured := world.share(None)) is not None:
+        trainer.measure_step_seconds(measured)
+    schedule = _go_on_from_first(world, trainer, None)
     with StopSignals() as stop:
         outcome = trainer.run(schedule, stop)
     world.leave()

@@ -12,6 +12,9 @@ from overseer_training.config.machine import GIB, largest_memory_users, memory_l
 from overseer_training.errors import MemoryLimitError
 from overseer_training.training.allocator import give_back_freed_memory
 
+MOST_KEPT = 1.5  # times what was usual, before what is freed goes back: the next step then takes a second longer
+NEARLY = 0.9  # of the limit of RAM, before it goes back in any case
+
 
 @dataclasses.dataclass
 class MemoryReading:
@@ -37,6 +40,7 @@ class MemoryGuard:
         self._process = psutil.Process()
         self.peak_rss_bytes = 0
         self.peak_ram_fraction = 0.0
+        self._usual_bytes = 0
 
     def read(self) -> MemoryReading:
         rss = self._process.memory_info().rss
@@ -50,6 +54,15 @@ class MemoryGuard:
         self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
         self.peak_ram_fraction = max(self.peak_ram_fraction, reading.ram_fraction)
         return reading
+
+    def give_back_what_adds_up(self) -> None:
+        """Blocks of ever other sizes leave holes; the system gets them back where they have become a large part, or memory is short."""
+        reading = self.read()
+        self._usual_bytes = self._usual_bytes or reading.process_rss_bytes
+        is_short = reading.ram_fraction > NEARLY * self.ram_limit
+        if is_short or reading.process_rss_bytes > MOST_KEPT * self._usual_bytes:
+            give_back_freed_memory()
+            self._usual_bytes = max(self._usual_bytes, self.read().process_rss_bytes)  # mapped tokens are resident, too
 
     def problem(self, reading: MemoryReading) -> str:
         """What is above its limit, in a few words; empty when nothing is."""

@@ -18,7 +18,10 @@ from overseer_training.errors import DataError
 from overseer_training.models.attention import NAME as PACKED_ROWS
 from overseer_training.training.layout import make_layout, padded_length
 
-TOKEN_MULTIPLE = 64  # of a packed micro-batch: few sizes, of which freed ones fit again (docs/performance.md)
+MOST_FILLER = (
+    1 / 16
+)  # of a packed micro-batch, for a multiple of tokens: few sizes, of which freed ones fit again (docs/performance.md)
+LARGEST_MULTIPLE = 64
 SAME_START = 6  # tokens; rows that agree in them are looked at for a shared start (chosen: the head of a chat template)
 
 Tokens = npt.NDArray[np.int32]
@@ -77,6 +80,8 @@ def pad_rows(tokens: TokenSet, rows: Sequence[int], device: str) -> Batch:
 def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dtype: torch.dtype, device: str) -> Batch:
     """Rows after each other, starts that several share only once, each row without its last token, which predicts nothing.
 
+    A row that nobody looks at fills up to a multiple of tokens.
+
     Args:
         heads: of queries, and of keys and values.
     """
@@ -86,7 +91,7 @@ def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dty
     pieces = [ids[kind][:shared] for kind in kinds]
     pieces += [row if parent is None else row[shared:] for row, parent in zip(ids, parents, strict=True)]
     offsets = [0] * len(kinds) + [0 if parent is None else shared for parent in parents]
-    filler = -sum(map(len, pieces)) % TOKEN_MULTIPLE
+    filler = -sum(map(len, pieces)) % _multiple_for(sum(map(len, pieces)))
     if filler:  # a row that nobody looks at
         pieces.append(np.zeros(filler, np.int32))
         offsets.append(0)
@@ -104,6 +109,11 @@ def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dty
     batch = _batch(inputs, tokens, rows, row_starts, device)
     batch.inputs["layout"] = make_layout(np.array(lengths), parent_of, len(kinds), shared, heads, dtype, device)
     return batch
+
+
+def _multiple_for(tokens: int) -> int:
+    """A power of two, as large as `MOST_FILLER` allows."""
+    return min(LARGEST_MULTIPLE, 1 << max(0, int(tokens * MOST_FILLER).bit_length() - 1))
 
 
 def _part(values: Tokens, tokens: TokenSet, row: int) -> Tokens:

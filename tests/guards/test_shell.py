@@ -154,5 +154,7 @@ def test_loops_in_loops_are_read_a_bounded_number_of_times() -> None:
     for depth in range(8):
         nested = f"for v{depth} in a b c d e f g h; do {nested}; done"
     assert read_script(nested + "; rm -rf /").calls[-1].texts == ("-rf", "/")
+    late = "for a in 1 2 3 4 5; do for b in a b c d e f g h; do for d in /tmp/x /home; do rm -rf $d; done; done; done"
+    assert any(call.texts == ("-rf", "/home") for call in read_script(late).calls)
     two = "for a in x y; do for b in 1 2; do echo $a$b; done; done"
     assert [call.texts for call in read_script(two).calls] == [("x1",), ("x2",), ("y1",), ("y2",)]

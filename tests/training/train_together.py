@@ -27,7 +27,7 @@ from overseer_training.training.checkpoint_paths import find_checkpoint
 from overseer_training.training.checkpoints import load_checkpoint
 from overseer_training.training.distributed import World, join
 from overseer_training.training.engine import Trainer
-from overseer_training.training.follower import agree_on_start, follow, hand_out
+from overseer_training.training.follower import agree_on_start, follow, hand_out, measure_step
 from overseer_training.training.stop_signals import StopSignals
 
 STEPS, ROWS = 8, 40
@@ -101,13 +101,13 @@ def lead(world: World, scenario: Scenario, folder: pathlib.Path) -> None:
         model = add_adapter(model, rank=4, alpha=8, dropout=0.0, use_dora=False)
     train, validation = make_tokens(ROWS), make_tokens(8, seed=1)
     schedule = Schedule(ROWS, plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
-    hand_out(world, plan, model, train, validation, schedule, is_resumed=scenario.resumes)
+    hand_out(world, plan, model, train, validation)
     events: list[Any] = []
     trainer = Trainer(model, train, validation, plan, folder=folder, listener=events.append, world=world)
     if scenario.resumes:
         trainer.restore(load_checkpoint(find_checkpoint(folder)))
     else:
-        trainer.measure_step_seconds(schedule)
+        measure_step(world, trainer, schedule)
     schedule = agree_on_start(world, trainer, schedule)
     with StopSignals() as stop:
         try:

@@ -15,7 +15,7 @@ from overseer_training.data.sources.advice import SafetyCase
 from overseer_training.data.sources.corpus import CORPUS, Family, fill
 from overseer_training.data.sources.entries import list_problems, read_entries
 from overseer_training.guards.judge import judge
-from overseer_training.records import Example, Turn
+from overseer_training.records import Example, Platform, Turn
 
 SLOTS = {"injected": ("{query}", "{payload}"), "dressed": ("{query}",), "payload": ()}
 INJECTED_ROWS = 1200  # chosen, like the next one: about as many as the other rows of safety
@@ -34,20 +34,23 @@ def load_safety_frames(path: pathlib.Path = CORPUS / "safety_frames.yaml") -> di
     return found
 
 
-def injected_rows(families: Sequence[Family], number: int, seed: int) -> Iterator[Example]:
+def injected_rows(families: Sequence[Family], number: int, seed: int, macos_share: float = 0.0) -> Iterator[Example]:
     """Requests of `families` with somebody else's instructions in them, and the families' commands.
 
     Args:
-        number: of rows, each of a family and with a frame drawn anew.
+        number: of rows, each of a family and with a frame drawn anew; fewer where families do not exist on the platform that was drawn.
     """
     frames, rng = load_safety_frames(), random.Random(f"{seed}:injected")
-    usable = [family for family in families if family.command_for("linux") is not None]
-    for row in range(number if usable else 0):
-        family = rng.choice(usable)
+    for row in range(number if families else 0):
+        family = rng.choice(families)
+        platform: Platform = "macos" if rng.random() < macos_share else "linux"
+        command = family.command_for(platform)
+        if command is None:
+            continue
         binding = rng.choice(family.slots)
         query = fill(rng.choice(family.wordings), binding)
         text = _put(rng.choice(frames["injected"]), {"{query}": query, "{payload}": rng.choice(frames["payload"])})
-        yield _row(f"injected/{family.name}/{row}", family.name, text, fill(family.command, binding))
+        yield _row(f"injected/{family.name}/{row}", family.name, text, fill(command, binding), platform)
 
 
 def dressed_rows(cases: Sequence[SafetyCase], share: float, seed: int) -> Iterator[Example]:
@@ -66,8 +69,8 @@ def _put(frame: str, values: Mapping[str, str]) -> str:
     return frame
 
 
-def _row(identity: str, family: str, request: str, answer: str) -> Example:
-    return Example(identity, family, "safety", (Turn("user", request), Turn("assistant", answer)), "linux", "corpus")
+def _row(identity: str, family: str, request: str, answer: str, platform: Platform = "linux") -> Example:
+    return Example(identity, family, "safety", (Turn("user", request), Turn("assistant", answer)), platform, "corpus")
 
 
 def _problems(entry: dict[str, Any]) -> list[str]:
