@@ -58,6 +58,7 @@ data_config = {
     "replay_share": 0.67,  # of rows that are the corpus again, where --continuous-learning goes on from the newest model, and in --self-improve
     "prediction_rows": 6000,  # questions about what simulated machines will do next
     "least_skill_share": 0.03,  # of rows, for each skill: rows of a rarer one come again, at most four times
+    "safety_share": 0.08,  # of rows, in the same way: what is dangerous, said in bare words or dressed up, and what only sounds so
     "misspelt_share": 0.05,  # of augmented copies and composed requests that get a slip of the finger
     "variant_share": 1.0,  # of training requests that come again "in the current directory" or with "... and save the list to a file"
     "augmented_copies": 3,  # further copies of each training row, with other names, numbers and paths

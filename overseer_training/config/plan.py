@@ -61,6 +61,7 @@ class Plan:
     misspelt_share: float = 0.0
     prediction_rows: int = 0
     least_skill_share: float = 0.0
+    safety_share: float = 0.0
     kaggle_datasets: Sequence[Mapping[str, Any]] = ()
     continuous_learning: bool = False
     personal_share: float = 0.0

@@ -157,6 +157,7 @@ FIELDS: tuple[Field, ...] = (
     Field("misspelt_share", "data_config", "misspelt_share", fraction, "augmented copies and composed requests with a slip of the finger", "fraction", "--misspelt-share"),
     Field("prediction_rows", "data_config", "prediction_rows", whole(0), "training questions about the telemetry of simulated machines", "rows", "--prediction-rows"),
     Field("least_skill_share", "data_config", "least_skill_share", real(0, 0.1), "training rows of each skill at least, where rows come again, at most four times", "fraction", "--least-skill-share"),
+    Field("safety_share", "data_config", "safety_share", real(0, 0.3), "training rows about dangerous requests at least, in the same way", "fraction", "--safety-share"),
     Field("personal_share", "data_config", "personal_share", real(0, 0.9, above=True), "training rows from your interactions, with --continuous-learning", "fraction", "--personal-share"),
     Field("machine_share", "data_config", "machine_share", real(0, 0.9), "of the rows that are yours, questions about what this machine did, where `overseer telemetry` has recorded it, with --continuous-learning", "fraction", "--machine-share"),
     Field("replay_share", "data_config", "replay_share", real(0, 0.95), "rows of the corpus beside those that are new, where a trained model goes on learning", "fraction", "--replay-share"),

@@ -12,17 +12,20 @@ MOST_TIMES = 4  # that a row is in an epoch; chosen
 WITH_OWN_SHARE = ("explanation",)  # its rows are a share of the commands' (`explanation_share`)
 
 
-def repeated(rows: Mapping[str, Sequence[int]], least_share: float, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Rows that bring each skill to `least_share` of the rows there were, as far as no row is there more than four times.
+def repeated(
+    rows: Mapping[str, Sequence[int]], least_share: float, own_shares: Mapping[str, float], rng: random.Random
+) -> Iterator[tuple[int, int]]:
+    """Rows that bring each skill to its least share of the rows there were, as far as no row is there more than four times.
 
     Args:
         rows: the numbers by which whoever asks knows the rows of each skill.
+        least_share: of a skill that has none in `own_shares`.
 
     Yields:
         (row, how often it has come again by then).
     """
     counts = {skill: len(numbers) for skill, numbers in rows.items()}
-    for skill, missing in missing_rows(counts, least_share).items():
+    for skill, missing in missing_rows(counts, least_share, own_shares).items():
         numbers = rows[skill]
         for position in range(missing):
             if position % len(numbers) == 0:
@@ -30,11 +33,11 @@ def repeated(rows: Mapping[str, Sequence[int]], least_share: float, rng: random.
             yield order[position % len(numbers)], position // len(numbers) + 1
 
 
-def missing_rows(counts: Mapping[str, int], least_share: float) -> dict[str, int]:
+def missing_rows(counts: Mapping[str, int], least_share: float, own_shares: Mapping[str, float]) -> dict[str, int]:
     """How many rows of each skill come again, given how many there are of each."""
-    wanted = round(least_share * sum(counts.values()))
+    total = sum(counts.values())
     return {
-        skill: max(0, min(wanted, MOST_TIMES * count) - count)
+        skill: max(0, min(round(own_shares.get(skill, least_share) * total), MOST_TIMES * count) - count)
         for skill, count in counts.items()
         if skill not in WITH_OWN_SHARE
     }

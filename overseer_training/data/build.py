@@ -75,7 +75,7 @@ def build_rows(
             place = writer.add(split, row)
             if split == "train":
                 places.setdefault(row.skill, array.array("q")).append(place)
-        for place, time in repeated(places, plan.least_skill_share, rng):
+        for place, time in repeated(places, plan.least_skill_share, {"safety": plan.safety_share}, rng):
             row = writer.read("train", place)
             writer.add("train", dataclasses.replace(row, id=f"{row.id}/again-{time}"))
         admit(writer.training_sources)
@@ -202,7 +202,8 @@ def estimate_training_rows(plan: Plan) -> int:
             copies = plan.augmented_copies if find_variables(family) else 0
             rows["command"] += round(share * len(family.wordings) * (1 + copies))
             rows["explanation"] += round(share * len(family.wordings) * plan.explanation_share)
-    return sum(rows.values()) + sum(missing_rows(rows, plan.least_skill_share).values())
+    again = missing_rows(rows, plan.least_skill_share, {"safety": plan.safety_share})
+    return sum(rows.values()) + sum(again.values())
 
 
 def _count_rows(case: SafetyCase) -> int:

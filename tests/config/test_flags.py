@@ -46,6 +46,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "composed_rows": ("500", 500),
     "prediction_rows": ("70", 70),
     "least_skill_share": ("0.02", 0.02),
+    "safety_share": ("0.05", 0.05),
     "personal_share": ("0.3", 0.3),
     "machine_share": ("0.4", 0.4),
     "replay_share": ("0.7", 0.7),

@@ -159,11 +159,12 @@ def test_each_share_reaches_the_rows(flag: str, skill: str, few: list[Family], b
 
 def test_rows_of_a_rare_skill_come_again_but_not_for_ever(build: Build, plan_of: PlanOf) -> None:
     counts = {"command": 9000, "dialogue": 200, "safety": 10, "tools": 500, "explanation": 1, "prediction": 0}
-    missing = missing_rows(counts, 0.04)
+    missing = missing_rows(counts, 0.04, {})
     assert missing == {"command": 0, "dialogue": 188, "safety": 30, "tools": 0, "prediction": 0}
+    assert missing_rows(counts, 0.0, {"tools": 0.1}) == {**dict.fromkeys(missing, 0), "tools": 471}
     plan = plan_of("--composed-rows", "3000", "--augmented-copies", "0", "--prediction-rows", "0")
     once, more = (
-        list(build(dataclasses.replace(plan, least_skill_share=share), None, f"{share}")["train"])
+        list(build(dataclasses.replace(plan, least_skill_share=share, safety_share=0.0), None, f"{share}")["train"])
         for share in (0.0, 0.05)
     )
     assert more[: len(once)] == once
