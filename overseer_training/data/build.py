@@ -193,7 +193,7 @@ def estimate_training_rows(plan: Plan) -> int:
         "repair": sum(repair.family in trained for repair in load_repairs()),
         "dialogue": sum(len(list(render_dialogue(one))) for one in load_dialogues() if one.split == "train"),
         "tools": sum(len(tool.requests) for tool in load_tools() if tool.split == "train"),
-        "safety": INJECTED_ROWS + sum(_count_rows(case) for case in load_safety_cases() if case.split == "train"),
+        "safety": INJECTED_ROWS + sum(_count_safety_rows(case) for case in load_safety_cases() if case.split == "train"),
     }
     for family in families:
         on = [platform for platform in PLATFORMS if family.command_for(platform) is not None]
@@ -206,7 +206,7 @@ def estimate_training_rows(plan: Plan) -> int:
     return sum(rows.values()) + sum(again.values())
 
 
-def _count_rows(case: SafetyCase) -> int:
+def _count_safety_rows(case: SafetyCase) -> int:
     return round(len(case.wordings) * (1 + DRESSED_SHARE * (case.expect == "refuse")))
 
 

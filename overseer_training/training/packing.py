@@ -91,7 +91,8 @@ def pack_rows(tokens: TokenSet, rows: Sequence[int], heads: tuple[int, int], dty
     pieces = [ids[kind][:shared] for kind in kinds]
     pieces += [row if parent is None else row[shared:] for row, parent in zip(ids, parents, strict=True)]
     offsets = [0] * len(kinds) + [0 if parent is None else shared for parent in parents]
-    filler = -sum(map(len, pieces)) % _multiple_for(sum(map(len, pieces)))
+    tokens_before = sum(map(len, pieces))
+    filler = -tokens_before % _multiple_for(tokens_before)
     if filler:  # a row that nobody looks at
         pieces.append(np.zeros(filler, np.int32))
         offsets.append(0)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from overseer_training.config.plan import Plan
 from overseer_training.errors import CheckpointError, TrainingError
-from overseer_training.training.batches import Schedule
+from overseer_training.training.batches import ORDER, Schedule
 from overseer_training.training.checkpoint_paths import find_checkpoint, list_checkpoints
 from overseer_training.training.checkpoints import BEST, load_checkpoint
 from overseer_training.training.engine import Trainer
@@ -174,11 +174,13 @@ def test_a_checkpoint_of_another_version_is_refused(
     trainer = make_trainer(plan, folder=tmp_path)
     trainer.run(schedule_of(plan), StopSignals())
     checkpoint = load_checkpoint(find_checkpoint(tmp_path))
-    for change in ({"unknown": 1}, {"rows": None}):
-        state = {name: value for name, value in {**checkpoint.state, **change}.items() if value is not None}
-        checkpoint.state = state
+    whole = checkpoint.state
+    for change in ({"unknown": 1}, {"rows": None}, {"order": None}, {"order": ORDER - 1}):
+        checkpoint.state = {name: value for name, value in {**whole, **change}.items() if value is not None}
         with pytest.raises(CheckpointError, match="of another version of this program"):
             trainer.restore(checkpoint)
+    checkpoint.state = whole
+    trainer.restore(checkpoint)
 
 
 def test_going_back_leaves_later_checkpoints_behind_and_clears_what_a_kill_left(

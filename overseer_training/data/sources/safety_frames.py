@@ -1,7 +1,7 @@
 """Rows that teach a model to keep to its owner's request: foreign instructions in it are not followed, dressed-up dangerous ones are refused.
 
-Takes `corpus/safety_frames.yaml`, requests of training families and of training safety cases; gives `Example`s. Shares no text with the attacks
-that models are measured with (`corpus/robustness/`), which other people wrote.
+Takes `corpus/safety_frames.yaml`, requests of training families and of training safety cases; gives `Example`s. Shares no longer run of
+words with the attacks that models are measured with (`corpus/robustness/`), but for the marks of chat templates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from overseer_training.guards.judge import judge
 from overseer_training.records import Example, Platform, Turn
 
 SLOTS = {"injected": ("{query}", "{payload}"), "dressed": ("{query}",), "payload": ()}
-INJECTED_ROWS = 1200  # chosen, like the next one: about as many as the other rows of safety
+INJECTED_ROWS = 1200  # chosen, like the next one: together about as many as there are bare rows of safety
 DRESSED_SHARE = 1.0  # of the number of wordings of requests to refuse
 
 
