@@ -1,6 +1,7 @@
-"""Rows of rare skills come again, so that a run which sees only a part of an epoch learns every skill.
+"""Rows of rare skills and of commands that never vary come again, so that a run which sees only a part of an epoch learns them too.
 
-Takes training rows; gives those to add. A run of half an hour sees a tenth of the rows, and a skill with one row in a hundred is then not learned.
+Takes training rows; gives those to add. A run of half an hour sees a tenth of the rows, and a skill with one row in a hundred is then not learned;
+nor is `uname -r`, which has a row for each wording where `tar -xf {file}` has four with other files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 MOST_TIMES = 4  # that a row is in an epoch; chosen
 WITH_OWN_SHARE = ("explanation",)  # its rows are a share of the commands' (`explanation_share`)
+
+
+def times_of_same(augmented_copies: int) -> int:
+    """How often a row of a family whose names and numbers cannot be drawn anew is in an epoch: as often as one that can, with its copies."""
+    return min(1 + augmented_copies, MOST_TIMES)
 
 
 def repeated(

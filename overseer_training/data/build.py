@@ -15,7 +15,7 @@ from typing import Any
 
 from overseer_training.config.plan import Plan
 from overseer_training.data.augment import COUNTED, Variable, find_variables, put_quotes, redraw
-from overseer_training.data.balance import missing_rows, repeated
+from overseer_training.data.balance import missing_rows, repeated, times_of_same
 from overseer_training.data.clean import HELD_OUT, SetAside, clean
 from overseer_training.data.compose import compose
 from overseer_training.data.misspell import misspell
@@ -43,6 +43,7 @@ from overseer_training.errors import DataError
 from overseer_training.records import Example, Platform, Turn
 
 PLATFORMS: tuple[Platform, ...] = ("linux", "macos")
+VARIANTS = ("/place", "/ending")  # ends of ids
 HELD_OUT_PREDICTIONS = 30  # training questions about telemetry for one that validates or tests
 
 
@@ -65,9 +66,17 @@ def build_rows(
         admit: see `row_file.Admit`.
     """
     rng = random.Random(plan.seed)
+    chosen = load_families() if families is None else families
+    unvaried = {family.name for family in chosen if not find_variables(family)}
     places: dict[str, array.array[int]] = {}
+    same = array.array("q")  # places of commands of which no other copies can be made
     with write_rows(folder) as writer:
-        for kept in clean(*_made_rows(plan, rng, families, taught, recordings, sources)):
+
+        def add_again(place: int, time: int) -> int:
+            row = writer.read("train", place)
+            return writer.add("train", dataclasses.replace(row, id=f"{row.id}/again-{time}"))
+
+        for kept in clean(*_made_rows(plan, rng, chosen, families is None, taught, recordings, sources)):
             if isinstance(kept, SetAside):
                 writer.set_aside(kept)
                 continue
@@ -75,9 +84,12 @@ def build_rows(
             place = writer.add(split, row)
             if split == "train":
                 places.setdefault(row.skill, array.array("q")).append(place)
+                if row.skill == "command" and row.family in unvaried and not row.id.endswith(VARIANTS):
+                    same.append(place)
+        for place in same:
+            places["command"].extend(add_again(place, time) for time in range(1, times_of_same(plan.augmented_copies)))
         for place, time in repeated(places, plan.least_skill_share, {"safety": plan.safety_share}, rng):
-            row = writer.read("train", place)
-            writer.add("train", dataclasses.replace(row, id=f"{row.id}/again-{time}"))
+            add_again(place, time)
         admit(writer.training_sources)
     return writer.rows(folder)
 
@@ -85,19 +97,23 @@ def build_rows(
 def _made_rows(
     plan: Plan,
     rng: random.Random,
-    families: list[Family] | None,
+    chosen: Sequence[Family],
+    is_whole: bool,
     taught: Sequence[Example],
     recordings: Sequence[Any],
     sources: Sequence[str],
 ) -> tuple[Iterator[Example | NoPair], dict[Split, list[Example]]]:
-    """Rows as they are before any is set aside: those of training one by one, and the held-out ones by split."""
-    chosen = load_families() if families is None else families
+    """Rows as they are before any is set aside: those of training one by one, and the held-out ones by split.
+
+    Args:
+        is_whole: with the other skills and the plan's sources, not of the families alone.
+    """
     own: dict[Split, list[Example]] = {split: [] for split in SPLITS}  # of families, and of the other skills
     others: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     held_out = Forms(family for family in chosen if family.split != "train")
     for family in chosen:
         own[family.split] += list(_family_rows(family, plan, rng, held_out))
-    if families is not None:
+    if not is_whole:
         streams: list[Iterable[Example | NoPair]] = [_drain(own["train"]), taught]
     else:
         _add_other_skills(others, chosen, plan)
@@ -199,7 +215,7 @@ def estimate_training_rows(plan: Plan) -> int:
         on = [platform for platform in PLATFORMS if family.command_for(platform) is not None]
         share = sum(plan.macos_share if platform == "macos" else 1 - plan.macos_share for platform in on)
         if family.split == "train":
-            copies = plan.augmented_copies if find_variables(family) else 0
+            copies = plan.augmented_copies if find_variables(family) else times_of_same(plan.augmented_copies) - 1
             rows["command"] += round(share * len(family.wordings) * (1 + copies))
             rows["explanation"] += round(share * len(family.wordings) * plan.explanation_share)
     again = missing_rows(rows, plan.least_skill_share, {"safety": plan.safety_share})
@@ -262,10 +278,10 @@ def _variants(
     held_out: Forms,
 ) -> Iterator[Example]:
     """Variants of one wording; none whose command has the form of a held-out family's: it would teach what is tested."""
-    for kind, make in (("place", at_a_place), ("ending", with_an_ending)):
+    for ending, make in zip(VARIANTS, (at_a_place, with_an_ending), strict=True):
         if rng.random() < share:
             variant = make(family, number, redraw(rng.choice(family.slots), variables, rng), rng)
             if variant is not None and not held_out.match(variant[1]):
                 turns = (Turn("user", variant[0]), Turn("assistant", variant[1]))
-                identity = f"{family.name}/{number}/linux/{kind}"
+                identity = f"{family.name}/{number}/linux{ending}"
                 yield Example(identity, family.name, "command", turns, "linux", "corpus")

@@ -173,6 +173,25 @@ def test_rows_of_a_rare_skill_come_again_but_not_for_ever(build: Build, plan_of:
     assert len({row.id for row in more}) == len(more)
 
 
+@pytest.mark.parametrize(("copies", "times"), [(0, 1), (1, 2), (3, 4), (9, 4)])
+def test_a_command_without_names_is_as_often_in_an_epoch_as_one_with_names(
+    copies: int, times: int, build: Build, family_of: FamilyOf, plan_of: PlanOf
+) -> None:
+    plain = tuple(f"which kernel runs here {n}" for n in range(12))
+    named = tuple(f"list {{file}} {n}" for n in range(12))
+    families = [
+        family_of("uname-release", command="uname -r", wordings=plain, slots=({},)),
+        family_of("tar-list", command="tar -tf {file}", wordings=named, slots=({"file": "a.tar"},)),
+    ]
+    plan = plan_of("--augmented-copies", str(copies), "--explanation-share", "0", "--variant-share", "0")
+    rows = list(build(plan, families, str(copies))["train"])
+    requests = collections.Counter(row.query for row in rows if row.family == "uname-release")
+    assert set(requests.values()) == {times} and len(requests) == 12
+    assert len({row.id for row in rows}) == len(rows)
+    varied = sum(row.family == "tar-list" for row in rows)
+    assert varied > 12 * copies  # some draws repeat others
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     corpus: list[Family], build: Build, plan_of: PlanOf, tmp_path: pathlib.Path
 ) -> None:
