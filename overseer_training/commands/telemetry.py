@@ -14,10 +14,10 @@ from overseer_training.config.flags import Parser
 from overseer_training.errors import UsageError
 
 LIMITS = {
-    "disk_percent": (90.0, 24),
+    "disk_percent": (90.0, 6),
     "memory_percent": (95.0, 6),
     "cpu_percent": (95.0, 1),
-}  # limit, hours ahead; chosen
+}  # limit, hours ahead; chosen among the hours that models learn (telemetry.questions.HORIZON_HOURS)
 
 
 def add(commands: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from overseer_training import cli
 from overseer_training.commands import telemetry
 from overseer_training.telemetry.background import DATABASE, default_folder
+from overseer_training.telemetry.questions import HORIZON_HOURS
 from overseer_training.telemetry.store import METRICS, Sample, Store
 
 MINUTE = 60.0
@@ -60,6 +61,8 @@ def test_the_longest_window_that_was_measured_is_shown(
     [(window, questions)] = asked
     assert {len(values) for values in window["series"].values()} == {shown_hours * 12}
     assert [question["type"] for _, question in questions] == ["anomaly", "cause", *["threshold"] * 3]
+    ahead = {question["horizon_seconds"] // 3600 for _, question in questions if "horizon_seconds" in question}
+    assert ahead and ahead <= set(HORIZON_HOURS), "models learn nothing about other times"
 
 
 def test_a_metric_that_was_not_measured_is_not_asked_about(asked: list[tuple[Any, Any]]) -> None:
