@@ -5,6 +5,7 @@ Takes a run that was evaluated; a check that stands in the way refuses, by name,
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -108,8 +109,14 @@ def _export(
         requests = [with_system(example.turns[:1], example.platform) for example in chosen]
     say(f"  writing {', '.join(kinds)} to {paths.export}")
     ollama = OllamaServer(ollama_name) if "ollama" in kinds else None
-    custody.record("export", run=root.resolve().name, reason=", ".join(kinds)[: custody.SHORT])  # before, as overrides
-    return export_run(paths, kinds, parity_requests=requests, ollama=ollama, thresholds=thresholds, notify=say)
+    name = root.resolve().name
+    custody.record("export", run=name, reason=", ".join(kinds)[: custody.SHORT])  # before, as overrides
+    try:
+        return export_run(paths, kinds, parity_requests=requests, ollama=ollama, thresholds=thresholds, notify=say)
+    except OverseerError:
+        with contextlib.suppress(OverseerError):  # the first problem is the one to tell
+            custody.record("export", run=name, decision="failed")
+        raise
 
 
 def _record_override(event: Any, root: pathlib.Path, overridden: str, reason: str) -> None:

@@ -94,6 +94,19 @@ def test_export_of_a_run_that_failed_is_refused_before_anything_is_written(runs:
     assert not (runs / "bad" / "export").exists()
 
 
+def test_an_export_that_failed_is_on_record_as_that(runs: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from overseer_training.export import export_run
+
+    def fail(*_: object, **__: object) -> None:
+        raise ModelError("the disk is full")
+
+    monkeypatch.setattr(export_run, "export_run", fail)
+    with pytest.raises(ModelError, match="the disk is full"):
+        export_run_folder(runs / "good", ("gguf-f16",), 0, print)
+    begun = {"event": "export", "run": "good", "reason": "gguf-f16"}
+    assert audited(runs) == [begun, {"event": "export", "run": "good", "decision": "failed"}]
+
+
 def test_what_is_no_finished_run_is_refused(runs: pathlib.Path) -> None:
     for act in (lambda: promote_run(runs / "gone"), lambda: export_run_folder(runs / "gone", ("gguf-f16",), 0, print)):
         with pytest.raises(UsageError, match="holds no trained model"):
