@@ -8,6 +8,7 @@ ai_config = {
     "model_type": "gemma3n",  # gemma3n (fine-tune a pretrained model), custom (your own architecture), hybrid (with teachers)
     "base_model": "auto",  # auto, a catalog name (smollm2-135m, gemma3-270m, gemma3n-e2b, ...), hub id, folder, file.gguf, ollama:NAME
     "method": "auto",  # auto, full (all weights), lora, dora
+    "train_embeddings": "auto",  # with method full; auto: False where they are pretrained, as those of words that no row has would drift
     "device": "auto",  # auto, cpu, cuda, mps
     "precision": "auto",  # auto, fp32, bf16
     "sequence_length": 1024,  # tokens; longer rows are set aside, never cut

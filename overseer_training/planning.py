@@ -210,15 +210,15 @@ def forecast_run(plan: Plan, rows: int | None, seconds_per_step: float | None = 
     Args:
         rows: of an epoch; None where nobody knows them before the run.
     """
-    parameters, width = choose.model_size(plan)
-    memory = _forecast_memory(plan, parameters, width)
+    size = choose.model_size(plan)
+    memory = _forecast_memory(plan, size)
     if rows is None:
         return {**memory, "basis": "how long it takes depends on your interactions, which a plan leaves closed"}
     tokens_per_row = 60  # measured: mean of 185,713 training rows with the tokenizer of SmolLM2
     estimated = seconds_per_step is None
     if seconds_per_step is None:
         speed = ESTIMATED_PRODUCTS_PER_SECOND[plan.precision] * find_machine().cores * find_launch().hosts
-        seconds_per_step = plan.effective_batch_size * tokens_per_row * 6 * parameters / speed
+        seconds_per_step = plan.effective_batch_size * tokens_per_row * 6 * size.parameters / speed
     fitted = fit_steps(plan, rows, seconds_per_step)
     seconds_per_step *= fitted.effective_batch_size / plan.effective_batch_size
     steps_per_epoch = -(-rows // fitted.effective_batch_size)
@@ -235,9 +235,9 @@ def forecast_run(plan: Plan, rows: int | None, seconds_per_step: float | None = 
     }
 
 
-def _forecast_memory(plan: Plan, parameters: int, width: int) -> dict[str, float]:
+def _forecast_memory(plan: Plan, size: choose.Size) -> dict[str, float]:
     """GiB of a process, and of all on this host where there are several."""
-    gib, processes = choose.forecast_memory_bytes(parameters, plan, width) / GIB, find_launch().local_world_size
+    gib, processes = choose.forecast_memory_bytes(size, plan) / GIB, find_launch().local_world_size
     all_here = {f"peak_memory_gib_of_{processes}_processes": round(processes * gib, 2)} if processes > 1 else {}
     return {"peak_memory_gib": round(gib, 2), **all_here}
 

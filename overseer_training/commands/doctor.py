@@ -164,7 +164,7 @@ def _disk(runs: pathlib.Path) -> Finding:
     place = next(folder for folder in (runs.resolve(), *runs.resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free / GIB
     plan, _ = _plan()
-    needed = model_size(plan)[0] * BYTES_A_WEIGHT / GIB
+    needed = model_size(plan).parameters * BYTES_A_WEIGHT / GIB
     text = f"{free:.1f} GiB free at {place}; a run with all weights of {plan.base_model} writes up to {needed:.1f}"
     return Finding("disk", text, "" if free >= needed else "free disk space, or name another place with --output-dir")
 

@@ -21,6 +21,7 @@ class Plan:
     Attributes:
         learning_rate: the peak rate that was asked for; for all weights of a model 2,048 wide unless a flag gave it.
         effective_learning_rate: what the optimizer gets, after model and method.
+        train_embeddings: whether the embeddings of tokens, at input and output, learn too; adapters leave them alone.
         start_from: folder of the run whose model learns on; empty where training starts from the base model.
         world_size: processes that share each step's examples.
         gate: limits that `evaluation.checks.Thresholds` has; none where it is empty.
@@ -78,6 +79,7 @@ class Plan:
     sources: Sequence[str] = ()
     gate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     world_size: int = 1
+    train_embeddings: bool = True
     test_tasks: int
     custom_model: Mapping[str, Any]
     use_existing_data: bool

@@ -55,6 +55,10 @@ def resolve(flags: argparse.Namespace, configuration: Configuration, machine: Ma
         on_mac = machine.system == "macOS"
         values["macos_share"] = float(on_mac)
         origins["macos_share"] = f"machine: {'a Mac' if on_mac else 'not a Mac'}"
+    if values["train_embeddings"] == "auto":
+        is_random = values["model_type"] == "custom" and not configuration.custom_model["checkpoint"]
+        values["train_embeddings"] = is_random
+        origins["train_embeddings"] = f"model_type: the weights are {'random at first' if is_random else 'pretrained'}"
     if values["precision"] == "auto":
         values["precision"], origins["precision"] = _precision(device, machine)
     values["hybrid"], origins["hybrid"] = _hybrid(flags, values)
@@ -165,6 +169,8 @@ def _contradictions(flags: argparse.Namespace, values: Mapping[str, Any], profil
         problems.append(
             f"a custom model starts from random weights, and --method {values['method']} would freeze them; use full"
         )
+    if values["method"] in ("lora", "dora") and getattr(flags, "train_embeddings", None) == "true":
+        problems.append(f"--method {values['method']} leaves the embeddings alone; --train-embeddings needs --method full")
     if custom and getattr(flags, "base_model", None) is not None:
         problems.append("--base-model has no effect on model_type custom; set custom_model['checkpoint'] instead")
     if flags.resume_from_checkpoint and flags.run_name:

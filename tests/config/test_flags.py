@@ -19,6 +19,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "model_type": ("custom", "custom"),
     "base_model": ("gemma3-270m", "gemma3-270m"),
     "method": ("dora", "dora"),
+    "train_embeddings": ("true", True),
     "device": ("cpu", "cpu"),
     "precision": ("bf16", "bf16"),
     "micro_batch_size": ("3", 3),
@@ -72,7 +73,7 @@ def test_each_flag_changes_its_value_and_origin(field: Field, profile: tuple[str
     assert given.origins[field.name] == f"flag {field.flag}"
     if field.name != "device":  # cpu is what this machine has anyway
         assert getattr(without, field.name) != value
-    settled_with_it = {"model_type": {"method"}, "device": {"precision"}}.get(field.name, set())
+    settled_with_it = {"model_type": {"method", "train_embeddings"}, "device": {"precision"}}.get(field.name, set())
     for name, entry in without.values().items():
         if name not in {field.name, "effective_learning_rate", *settled_with_it}:
             assert given.values()[name] == entry
@@ -115,6 +116,7 @@ def test_all_problems_come_in_one_message(plan_of: PlanOf) -> None:
     ("flags", "part"),
     [
         (("--cpu-only", "--device", "cuda"), "--cpu-only and --device cuda contradict each other"),
+        (("--method", "lora", "--train-embeddings", "true"), "--train-embeddings needs --method full"),
         (("--mac", "--device", "cpu"), "--mac trains on MPS and contradicts --device cpu"),
         (("--model-type", "custom", "--method", "lora"), "would freeze them"),
         (("--model-type", "custom", "--base-model", "x"), "custom_model['checkpoint']"),

@@ -9,9 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
+from overseer_training.config.flags import build_parser
+from overseer_training.config.load import load_configuration
+from overseer_training.config.machine import find_machine
 from overseer_training.config.plan import Plan, format_plan, read_plan
-from overseer_training.config.resolve import fit_learning_rate
+from overseer_training.config.resolve import fit_learning_rate, resolve
 from overseer_training.errors import DataError
+from overseer_training.models.choose import forecast_memory_bytes, model_size
 from overseer_training.planning import fit_steps, rows_of_probe
 
 PlanOf = Callable[..., Plan]
@@ -79,6 +83,37 @@ def test_lists_are_shown_as_words(plan_of: PlanOf) -> None:
     assert any(line.split()[:3] == ["teachers", "a,", "b"] for line in lines)
     assert any(line.startswith("  kaggle_datasets") and "boltzmannbrain/nab," in line for line in lines)
     assert not any(sign in line for line in lines for sign in "{}[]'")
+
+
+# What learns.
+
+
+def test_embeddings_learn_where_they_are_random_at_first(plan_of: PlanOf) -> None:
+    assert plan_of().train_embeddings is False
+    assert plan_of("--train-embeddings", "true").train_embeddings is True
+    assert plan_of("--model-type", "custom").train_embeddings is True
+    configuration = load_configuration()
+    begun = dataclasses.replace(configuration, custom_model={**configuration.custom_model, "checkpoint": "folder"})
+    flags = build_parser().parse_args(["--model-type", "custom"])
+    assert resolve(flags, begun, find_machine(), for_run=True).train_embeddings is False
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on_with_its_embeddings(plan_of: PlanOf, tmp_path: pathlib.Path) -> None:
+    document = json.loads(plan_of().as_json({}))
+    assert document["values"].pop("train_embeddings")["value"] is False
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    assert read_plan(tmp_path / "plan.json").train_embeddings is True
+
+
+def test_weights_that_do_not_learn_need_less_memory(plan_of: PlanOf) -> None:
+    def needed(*flags: str) -> int:
+        plan = plan_of("--method", "full", "--base-model", "gemma3-270m", *flags)
+        return forecast_memory_bytes(model_size(plan), plan)
+
+    frozen = 262_144 * 640
+    saved = needed("--precision", "bf16", "--train-embeddings", "true") - needed("--precision", "bf16")
+    assert saved == frozen * 18
+    assert needed("--precision", "fp32", "--train-embeddings", "true") - needed("--precision", "fp32") == frozen * 12
 
 
 # The learning rate.

@@ -112,11 +112,7 @@ def make_trainer(base: pathlib.Path, plan: Plan, folder: pathlib.Path) -> tuple[
     torch.manual_seed(plan.seed)
     tokenizer = load.load_tokenizer(base)
     tokens = tokenize(EXAMPLES, tokenizer, plan.sequence_length, load.stop_ids(tokenizer))
-    model = load.load_base(base, load.DTYPES[plan.precision], "cpu", int(tokens.lengths.max()))
-    if plan.method != "full":
-        model = load.add_adapter(
-            model, rank=plan.lora_rank, alpha=plan.lora_alpha, dropout=plan.lora_dropout, use_dora=plan.method == "dora"
-        )
+    model = load.load_to_train(base, base, plan, int(tokens.lengths.max()))
     model.train()
     return Trainer(model, tokens, tokens, plan, folder=folder, listener=lambda event: None), tokenizer
 
@@ -195,6 +191,32 @@ def test_what_a_run_wrote_learns_on_from_where_it_stood(
         model.eval()
     with torch.no_grad():  # full weights are kept in bf16
         torch.testing.assert_close(again(ids).logits, trainer.model(ids).logits, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kind", "untied"), [("llama", False), ("llama", True), ("gemma3n", False)])
+def test_the_embeddings_of_a_pretrained_model_stay_as_they_are(
+    kind: str, untied: bool, precision: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path
+) -> None:
+    base: pathlib.Path = request.getfixturevalue(f"{kind}_folder")
+    if untied:
+        model = AutoModelForCausalLM.from_pretrained(base)
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 1.5)
+        model.save_pretrained(base)
+    plan = make_plan("--method", "full", "--max-steps", "3", "--epochs", "3", "--precision", precision)
+    schedule = Schedule(len(EXAMPLES), plan.effective_batch_size, plan.epochs, plan.max_steps, plan.seed)
+    changed = {}
+    for learns in (False, True):
+        trainer, _ = make_trainer(base, plan.with_values({"train_embeddings": (learns, "test")}), tmp_path / str(learns))
+        before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+        trainer.run(schedule, StopSignals())
+        after = dict(trainer.model.named_parameters())
+        changed[learns] = {name for name in before if not torch.equal(before[name], after[name])}
+    embeddings = {name for name in changed[True] if "embed_tokens" in name or "lm_head" in name}
+    assert len(embeddings) == {"llama": 1 + untied, "gemma3n": 2}[kind]
+    assert changed[False] == changed[True] - embeddings
+    assert len(changed[False]) > 10
 
 
 def test_a_custom_model_is_a_function_of_its_seed(tmp_path: pathlib.Path) -> None:

@@ -43,7 +43,8 @@ def build_plan(*arguments: str) -> Plan:
         [*fast, "--method", "full", "--warmup-steps", "2", "--ram-limit", "1.0", *arguments]
     )
     plan = resolve(flags, load_configuration(), find_machine(), for_run=True)
-    return plan.with_values({"effective_learning_rate": (3e-3, "test")})
+    random_at_first = {"train_embeddings": (True, "test")}
+    return plan.with_values({"effective_learning_rate": (3e-3, "test"), **random_at_first})
 
 
 def build_model(precision: str) -> LlamaForCausalLM:
